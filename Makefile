@@ -2,6 +2,7 @@
 # make test    set up, and run all tests: the engine's too
 # make unit    the tests that need neither an engine nor a network
 # make test-all  the unit tests on each CPython from 3.10 on that is here, and with the oldest dependencies
+# make hostile the hostile inputs of `make test`, many more of them: 30 minutes at most
 # make lint    ruff, mypy, hadolint
 # make bench   the figures of docs/benchmarks.md, measured here
 # make setup   what the others need: .venv, a container engine
@@ -12,7 +13,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test unit test-all lint bench setup venv engine clean
+.PHONY: help demo test unit test-all hostile lint bench setup venv engine clean
 
 ARGS =
 
@@ -33,6 +34,9 @@ unit: venv
 test-all: venv
 	@scripts/test-packages.sh unit
 	@scripts/test-all.sh $(ARGS)
+
+hostile: venv
+	@scripts/hostile.sh $(ARGS)
 
 lint: venv
 	@scripts/lint.sh

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster.container_options import WorkerOptions, worker_options_from_dict
 from imagesync.core.files import replacing
+from imagesync.core.strict_json import load_json
 from imagesync.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def load_connection(name: str) -> Connection:
     """
     path = _folder() / f"{name}.yaml"
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = load_json(path.read_text("utf-8"))
         section, comm = content[_SECTION], content["distributed"]["comm"]
         security = {"require_encryption": comm["require-encryption"], "tls_ca_file": comm["tls"]["ca-file"]}
         for role in ("client", "scheduler", "worker"):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from imagesync.core.files import replacing
+from imagesync.core.files import make_way, open_entry, replacing
 
 
 def cache_path(folder: Path, *identity: object) -> Path:
@@ -41,12 +41,13 @@ def read_cache(path: Path, *, key: object, max_age: float | None = None) -> Any:
         In seconds since the entry was written; without limit by default.
     """
     try:
-        entry = json.loads(path.read_bytes())
+        with open_entry(path) as file:
+            entry = json.loads(file.read())
         age = time.time() - entry["time"]
         if entry["key"] != _as_json(key) or (max_age is not None and not 0 <= age < max_age):
             return None
         content = entry["content"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     # Pruning goes by the time of the last use.
     with suppress(OSError):
@@ -67,6 +68,7 @@ def write_cache(path: Path, content: object, *, key: object) -> None:
         # The cache belongs to the user alone, whoever makes its folder first.
         path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.parent.mkdir(mode=0o700, exist_ok=True)
+        make_way(path)
         with replacing(path) as file:
             file.write(json.dumps(entry).encode())
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +21,7 @@ from imagesync.errors import UsageError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HINT = "Name a file in a folder that you can write to."
 
 
@@ -26,6 +29,47 @@ def read_bytes(path: str) -> bytes:
     """Return a file's content; faster than ``open`` for the many small files of an environment."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123  a Path costs more than reading a small file
         return file.readall()
+
+
+def open_entry(path: Path) -> BinaryIO:
+    """Open a file of a cache folder to read; anything else in its place is removed, and counts as missing.
+
+    Raises
+    ------
+    OSError
+        It isn't there, or can't be read.
+    """
+    try:
+        # A named pipe would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | _NO_WAITING)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.fdopen(descriptor, "rb")
+        os.close(descriptor)
+        make_way(path)
+    except OSError:
+        if not make_way(path):
+            raise
+    raise FileNotFoundError(errno.ENOENT, "there was no file", os.fspath(path))
+
+
+def make_way(path: Path) -> bool:
+    """Remove what is at *path* in a cache folder and is no file: a folder, a link, a named pipe.
+
+    Returns
+    -------
+    bool
+        Whether something was removed.
+    """
+    try:
+        if stat.S_ISREG(mode := path.lstat().st_mode):
+            return False
+        if stat.S_ISDIR(mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+MOST_LETTERS = 200
+"""Of a name or a version: they become parts of file names, which may have 255 bytes."""
 _VALID_NAME = re.compile(r"[A-Z0-9](?:[A-Z0-9._-]*[A-Z0-9])?", re.IGNORECASE | re.ASCII)
 _CONDA_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.!+-]*")
 _SEPARATORS = re.compile(r"[-_.]+")
@@ -40,12 +42,12 @@ class Level(str, Enum):
 
 def is_valid_name(name: str) -> bool:
     """Return True if *name* may name a distribution (core metadata specification, ``Name``)."""
-    return _VALID_NAME.fullmatch(name) is not None
+    return len(name) <= MOST_LETTERS and _VALID_NAME.fullmatch(name) is not None
 
 
 def is_valid_conda_part(text: str) -> bool:
     """Return True if *text* may be the name, the version or the build of a conda package."""
-    return _CONDA_PART.fullmatch(text) is not None
+    return len(text) <= MOST_LETTERS and _CONDA_PART.fullmatch(text) is not None
 
 
 def canonical_name(name: str) -> NormalizedName:
@@ -63,6 +65,8 @@ def is_valid_version(version: str) -> bool:
     >>> is_valid_version("1.4.3"), is_valid_version("2.1+cu121"), is_valid_version("2004d-final")
     (True, True, False)
     """
+    if len(version) > MOST_LETTERS:
+        return False
     if _PLAIN_VERSION.fullmatch(version):
         return True
     from packaging.version import InvalidVersion, Version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_reference import check_reference, parse_reference
+from imagesync.core.strict_json import load_json
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
@@ -186,7 +186,7 @@ def _first_byte(path: Path) -> bytes:
 def _from_json(text: str) -> Inventory:
     from imagesync.diff.lock_files import inventory_of
 
-    document = json.loads(text)
+    document = load_json(text)
     if "inventory" in document:
         return Inventory.from_dict(document)
     return inventory_of(Lock.from_dict(document))

@@ -6,8 +6,9 @@ import codecs
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -16,6 +17,7 @@ from imagesync.engine.build_steps import Steps
 from imagesync.engine.build_trace import Trace, Vertex, decode_trace
 from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
 from imagesync.engine.fragile_builds import deferred_interrupts, explain_end, is_fragile, one_at_a_time
+from imagesync.engine.liveness import Stream
 from imagesync.errors import BuildError, EngineError
 
 if TYPE_CHECKING:
@@ -81,7 +83,8 @@ def build_by_api(
         check = exits.enter_context(deferred_interrupts(steps, progress=progress)) if fragile else None
         try:
             with engine_errors("build the image"):
-                response = api.post(
+                send = partial(
+                    api.post,
                     f"{api.base_url}/v{api.api_version}/build",
                     params=query,
                     data=iter(context),
@@ -89,7 +92,12 @@ def build_by_api(
                     stream=True,
                     timeout=(SEND_TIMEOUT, None),
                 )
-                _follow(response, stream, steps, check)
+                with Stream(api, "build the image", send, partial(_messages, steps=steps)) as received:
+                    for message in received:
+                        stream.feed(message)
+                        if check is not None:
+                            check()
+                    stream.end()
         except BaseException as error:
             _cancel(api, build_id, stream.image_id)
             gone = explain_end(api, fragile=fragile) if isinstance(error, EngineError) else None
@@ -106,19 +114,12 @@ _NEEDED = (
 )
 
 
-def _follow(
-    response: requests.Response, stream: BuildStream, steps: Steps, check: Callable[[], None] | None
-) -> None:
-    with response:
-        if not response.ok:
-            raise BuildError(
-                f"The engine refuses the build: {steps.error(refusal(response)).message}", hint=_NEEDED
-            )
-        for message in messages(response):
-            stream.feed(message)
-            if check is not None:
-                check()
-        stream.end()
+def _messages(response: requests.Response, *, steps: Steps) -> Iterator[Mapping[str, Any]]:
+    if not response.ok:
+        raise BuildError(
+            f"The engine refuses the build: {steps.error(refusal(response)).message}", hint=_NEEDED
+        )
+    yield from messages(response)
 
 
 def _parameters(request: BuildRequest, build_id: str) -> dict[str, str]:
@@ -181,16 +182,10 @@ def _cancel(api: docker.APIClient, build_id: str, image_id: str | None) -> None:
 
 def remove_untagged(api: docker.APIClient, image_id: str) -> None:
     """Remove an image unless it has a tag: the image of an entirely cached build may have one."""
-    import docker.errors
-    import requests
-
-    with suppress(requests.RequestException, docker.errors.DockerException):
-        if not any("<none>" not in tag for tag in _tags(api.inspect_image(image_id))):
+    with suppress(EngineError), engine_errors(f"remove the image {image_id}"):
+        tags = api.inspect_image(image_id).get("RepoTags") or []
+        if not any("<none>" not in tag for tag in tags):
             api.remove_image(image_id, noprune=False)
-
-
-def _tags(inspected: Mapping[str, Any]) -> list[str]:
-    return inspected.get("RepoTags") or []
 
 
 def _new_log(folder: Path, build_id: str) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import importlib.util
-import json
 import re
 import socket
 import ssl
@@ -12,11 +11,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from imagesync.core.credentials import redact
 from imagesync.core.installation import own_installation
+from imagesync.core.strict_json import load_json
 from imagesync.engine.endpoint import Endpoint, TLSMaterial
 from imagesync.errors import EngineError, EngineNotFound, UsageError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|z|[+-]\d\d:\d\d)")
-REQUEST_TIMEOUT = 120
+REQUEST_TIMEOUT = 60
 """Seconds without a byte after which a request fails; those that may be silent for longer set their own."""
 SEND_TIMEOUT = 900
 """Seconds that the engine may take to accept a piece of a request's body; its disk may be slow."""
@@ -139,6 +139,22 @@ def engine_errors(action: str, *, hint: str | None = None) -> Iterator[None]:
             f"The container engine failed to {action}: {reason(error)}.",
             hint="If the engine was stopped or restarted, try again.",
         ) from error
+    except RUBBISH as error:
+        raise unusable_answer(action, error) from error
+
+
+RUBBISH: Final = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What parsing an answer raises that is none of an engine: no JSON, other types, missing fields."""
+
+
+def unusable_answer(action: str, error: Exception) -> EngineError:
+    """Return the error for an answer that no engine gives; *action* is as for :func:`engine_errors`."""
+    return EngineError(
+        f"The container engine failed to {action}: its answer can't be used "
+        f"({type(error).__name__}: {redact(str(error))[:200]}).",
+        hint="See whether a container engine answers there, and which: `docker version`. If something else "
+        "does, change or unset DOCKER_HOST or the Docker context.",
+    )
 
 
 def explanation(error: docker.errors.APIError) -> str:
@@ -170,16 +186,26 @@ def refusal(response: requests.Response) -> str:
 
 
 def messages(response: requests.Response) -> Iterator[Mapping[str, Any]]:
-    """Yield the JSON objects of a streamed answer, one for each line."""
+    """Yield the JSON objects of a streamed answer, one for each line.
+
+    Raises
+    ------
+    ValueError
+        A line is none.
+    """
     for line in response.iter_lines(chunk_size=None):
         if line:
-            yield json.loads(line)
+            message = load_json(line)
+            if not isinstance(message, dict):
+                raise ValueError(f"{line[:100].decode(errors='replace')} isn't a message")
+            yield message
 
 
 def failure(message: Mapping[str, Any]) -> str | None:
     """Return the reason of a failure that a message of a streamed answer reports, after HTTP status 200."""
     detail, error = message.get("errorDetail"), message.get("error")
-    return str((detail or {}).get("message") or error) if detail or error else None
+    text = detail.get("message") if isinstance(detail, dict) else detail
+    return str(text or error) if detail or error else None
 
 
 CONNECT_TIMEOUT = 0.8

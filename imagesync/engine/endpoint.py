@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import socket
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from imagesync.core.strict_json import load_json
 from imagesync.errors import EngineNotFound, UsageError
 
 _NAMED_PIPE = "npipe:////./pipe/docker_engine"
@@ -188,7 +188,7 @@ def _chosen_context(environ: Mapping[str, str]) -> tuple[str | None, str]:
 def _read_json(path: Path) -> dict[str, Any]:
     """Return the object in a file of Docker's; an unreadable file counts as empty, as for the CLI."""
     try:
-        content = json.loads(path.read_bytes())
+        content = load_json(path.read_bytes())
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress
+from imagesync.engine.abandoned import remove_abandoned
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
 from imagesync.engine.client import connect, engine_errors, parse_time
@@ -138,13 +139,13 @@ class Engine:
         """Return the engine's product and version."""
         with engine_errors("say its version"):
             version = self._api.version()
-        names = {component.get("Name", "") for component in version.get("Components") or ()}
-        return EngineInfo(
-            name="Podman" if any("podman" in name.lower() for name in names) else "Docker Engine",
-            version=version.get("Version", ""),
-            api_version=version.get("ApiVersion", ""),
-            platform=f"{version.get('Os', '')}/{version.get('Arch', '')}",
-        )
+            names = {component.get("Name", "") for component in version.get("Components") or ()}
+            return EngineInfo(
+                name="Podman" if any("podman" in name.lower() for name in names) else "Docker Engine",
+                version=version.get("Version", ""),
+                api_version=version.get("ApiVersion", ""),
+                platform=f"{version.get('Os', '')}/{version.get('Arch', '')}",
+            )
 
     def inspect(self, reference: str) -> EngineImage | None:
         """Return the image of a reference or ID, or ``None`` if the engine has none."""
@@ -159,16 +160,15 @@ class Engine:
     def list_images(self) -> tuple[ListedImage, ...]:
         """Return all images of the engine."""
         with engine_errors("list its images"):
-            found = self._api.images()
-        return tuple(
-            ListedImage(
-                _with_algorithm(image["Id"]),
-                tuple(tag for tag in image.get("RepoTags") or () if not tag.startswith("<none>")),
-                dict(image.get("Labels") or {}),
-                int(image.get("Size") or 0),
+            return tuple(
+                ListedImage(
+                    _with_algorithm(image["Id"]),
+                    tuple(tag for tag in image.get("RepoTags") or () if not tag.startswith("<none>")),
+                    dict(image.get("Labels") or {}),
+                    int(image.get("Size") or 0),
+                )
+                for image in self._api.images()
             )
-            for image in found
-        )
 
     def images_in_use(self) -> frozenset[str]:
         """Return the IDs of the images that containers use, running or not."""
@@ -187,16 +187,17 @@ class Engine:
                 found = self._api.inspect_image(image.image_id)
             except docker.errors.NotFound:
                 return parse_time("")
-        tagged = str((found.get("Metadata") or {}).get("LastTagTime") or "")
-        # An image that was loaded has none; Go's zero time is in the year 1.
-        known = tagged and not tagged.startswith("0001")
-        return parse_time(tagged if known else str(found.get("Created") or ""))
+            tagged = str((found.get("Metadata") or {}).get("LastTagTime") or "")
+            # An image that was loaded has none; Go's zero time is in the year 1.
+            known = tagged and not tagged.startswith("0001")
+            return parse_time(tagged if known else str(found.get("Created") or ""))
 
     def tag(self, image: str, reference: str) -> None:
         """Add a reference to an image; another image that has it loses it."""
         repository, tag = split_reference(reference)
         with engine_errors(f"tag {reference}"):
-            self._api.tag(image, repository, tag, force=True)
+            if not self._api.tag(image, repository, tag, force=True):
+                raise EngineError(f"The container engine doesn't say that it has tagged {reference}.")
 
     def remove(self, image: str) -> None:
         """Remove an image by reference or ID, if it exists."""
@@ -222,6 +223,10 @@ class Engine:
                 self.remove(reference)
             raise
         self.remove(reference)
+
+    def remove_abandoned(self) -> tuple[str, ...]:
+        """Remove the containers of processes that were killed, with their unnamed images."""
+        return remove_abandoned(self._api)
 
     def discard(self, image_id: str) -> None:
         """Remove an image unless it has a tag."""
@@ -250,9 +255,9 @@ class Engine:
         """Return the command and the size in bytes of each step of an image, from the base up."""
         with engine_errors(f"look at the history of {reference}"):
             steps = self._api.history(reference)
-        return [
-            (step.get("CreatedBy") or step.get("Comment") or "", step["Size"]) for step in reversed(steps)
-        ]
+            return [
+                (step.get("CreatedBy") or step.get("Comment") or "", step["Size"]) for step in reversed(steps)
+            ]
 
     def import_archive(self, content: Iterable[bytes], reference: str, *, labels: Mapping[str, str]) -> None:
         """Make an image of one layer from a tar archive, which is sent as it is produced.
@@ -284,8 +289,8 @@ class Engine:
         """Return True if the engine may reach a registry, named by host and port, without TLS."""
         with engine_errors("say its configuration"):
             configured = self._api.info().get("RegistryConfig") or {}
-        entry = (configured.get("IndexConfigs") or {}).get(registry) or {}
-        return entry.get("Secure") is False
+            entry = (configured.get("IndexConfigs") or {}).get(registry) or {}
+            return entry.get("Secure") is False
 
     def run(self, request: RunRequest, *, output: Output | None = None) -> RunResult:
         """Run a command in a fresh container, and always remove the container.

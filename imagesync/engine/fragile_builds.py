@@ -30,6 +30,7 @@ _FIXED = "1.42"
 """The API of Docker 23."""
 _LOST_LAYER = re.compile(r"failed to prepare .*/committed: no such file or directory")
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+_PING_SECONDS = 10
 _CANCELLING = "Cancelling when this step has ended; once more to cancel at once"
 
 
@@ -146,7 +147,7 @@ def explain_end(api: docker.APIClient, *, fragile: bool) -> EngineError | None:
     import requests
 
     try:
-        api.ping()
+        api.get(f"{api.base_url}/_ping", timeout=_PING_SECONDS).close()
     except (requests.RequestException, docker.errors.DockerException, OSError):
         reason = (
             " Docker before 23 may end when builds are cancelled (moby#42414); a newer one doesn't."

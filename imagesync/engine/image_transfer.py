@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import parse_reference, repository_of, split_reference
 from imagesync.core.progress import Progress, Task
 from imagesync.engine.build_context import dockerfile_quote
-from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages, refusal
+from imagesync.engine.client import (
+    RUBBISH,
+    SEND_TIMEOUT,
+    engine_errors,
+    failure,
+    messages,
+    refusal,
+    unusable_answer,
+)
+from imagesync.engine.liveness import Stream
 from imagesync.errors import EngineError, RegistryError
 from imagesync.registry.login import registry_credentials
 
 if TYPE_CHECKING:
     import docker
+    import requests
 
 
 _CONNECT_TIMEOUT = 60
@@ -97,9 +108,16 @@ def _transfer(
     import requests
 
     digest = None
+
+    def read(response: requests.Response) -> Iterator[Mapping[str, Any]]:
+        if not response.ok:
+            raise _registry_error(reference, action, refusal(response))
+        yield from messages(response)
+
     try:
         # Not by the SDK's own methods, which leave the connection open when they fail or are interrupted.
-        response = api.post(
+        send = partial(
+            api.post,
             f"{api.base_url}/v{api.api_version}/images/{path}",
             params=params,
             headers=headers,
@@ -107,13 +125,16 @@ def _transfer(
             timeout=(_CONNECT_TIMEOUT, None),
         )
         label = f"{'Pulling' if action == 'pulled' else 'Pushing'} {reference}"
-        with response, progress.task(label, total=None, unit="bytes") as task:
-            if not response.ok:
-                raise _registry_error(reference, action, refusal(response))
+        with (
+            Stream(api, f"have {reference} {action}", send, read) as received,
+            progress.task(label, total=None, unit="bytes") as task,
+        ):
             layers = _LayerProgress(task, reference, action)
-            for message in messages(response):
+            for message in received:
                 layers.feed(message)
                 digest = (message.get("aux") or {}).get("Digest") or digest
+    except RUBBISH as error:
+        raise unusable_answer(f"have {reference} {action}", error) from error
     except (docker.errors.DockerException, requests.RequestException) as error:
         raise _registry_error(reference, action, redact(str(error))) from error
     return digest
@@ -217,8 +238,15 @@ def import_archive(
     """
     repository, tag = split_reference(reference)
     action = f"take in {reference}"
+
+    def read(response: requests.Response) -> Iterator[Mapping[str, Any]]:
+        if not response.ok:
+            raise _error(action, refusal(response) or f"HTTP {response.status_code}")
+        yield from messages(response)
+
     with engine_errors(action):
-        response = api.post(
+        send = partial(
+            api.post,
             f"{api.base_url}/v{api.api_version}/images/create",
             params={
                 "fromSrc": "-",
@@ -232,10 +260,8 @@ def import_archive(
             stream=True,
             timeout=(SEND_TIMEOUT, None),
         )
-        with response:
-            if not response.ok:
-                raise _error(action, refusal(response) or f"HTTP {response.status_code}")
-            for message in messages(response):
+        with Stream(api, action, send, read) as received:
+            for message in received:
                 if (reason := failure(message)) is not None:
                     raise _error(action, reason)
 

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from imagesync.engine.client import connect, engine_errors, explanation
+from imagesync.engine.liveness import wait_for_exit
 from imagesync.engine.mounted_folder import check_mounted
 from imagesync.engine.run_container import Attachment, Mount, removing
 from imagesync.engine.run_options import WORKSPACE, ContainerRun, device_requests, mount_objects
@@ -130,7 +131,9 @@ def _run(api: docker.APIClient, endpoint: Endpoint, run: ContainerRun, *, termin
         with _forwarded_signals(endpoint, container) as was_signalled:
             copy(api, container, errors, was_signalled)
             with errors():
-                return int(api.wait(container)["StatusCode"])
+                code = wait_for_exit(api, container)
+                assert code is not None  # noqa: S101  it waits without a limit
+                return code
 
 
 def _mounted_folders(run: ContainerRun) -> Iterator[tuple[Path, str]]:

@@ -10,17 +10,20 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import split_reference
-from imagesync.engine.client import engine_errors
+from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages
+from imagesync.engine.liveness import Stream
 from imagesync.errors import EngineError
 from imagesync.image_layout import Label
 from imagesync.registry.archive import write_archive
 
 if TYPE_CHECKING:
     import docker
+    import requests
 
     from imagesync.core.progress import Progress
     from imagesync.registry.oci_image import OCIImage
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 _PIECE = 1 << 20
 _MOST_IMAGES: Final = 50  # each is a request
 _CONTAINERD: Final = ["driver-type", "io.containerd.snapshotter.v1"]
-_SECONDS = 600.0  # an engine says nothing while it unpacks a large layer
 
 
 def load_image(
@@ -106,11 +108,18 @@ def _send(
                 task.advance(len(chunk))
 
         url = api._url("/images/load")
-        response = api._post(url, data=chunks(), params={"quiet": 1}, stream=True, timeout=_SECONDS)
-        api._raise_for_status(response)
-        for event in api._stream_helper(response, decode=True):
-            if isinstance(event, dict) and "error" in event:
-                raise EngineError(f"The engine didn't take the image: {event['error']}")
+        send = partial(
+            api._post, url, data=chunks(), params={"quiet": 1}, stream=True, timeout=(SEND_TIMEOUT, None)
+        )
+
+        def read(response: requests.Response) -> Iterator[Mapping[str, Any]]:
+            api._raise_for_status(response)
+            yield from messages(response)
+
+        with Stream(api, "load the image", send, read) as received:
+            for message in received:
+                if (reason := failure(message)) is not None:
+                    raise EngineError(f"The engine didn't take the image: {reason}")
 
 
 def _archive(image: OCIImage, references: Sequence[str], present: frozenset[str]) -> Iterator[bytes]:

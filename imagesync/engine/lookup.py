@@ -7,12 +7,12 @@ for an engine that plain HTTP can reach.
 from __future__ import annotations
 
 import http.client
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import Reference, parse_reference
+from imagesync.core.strict_json import load_json
 from imagesync.engine.client import CERTIFICATES, can_speak_to, connect, engine_errors, open_connection
 from imagesync.errors import EngineError
 
@@ -152,10 +152,10 @@ def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
     else:
         status, server, body = _get_through_sdk(endpoint, "/images/json")
     try:
-        answer = json.loads(body)
+        answer = load_json(body)
     except ValueError:
         answer = None
-    if status != _OK or not isinstance(answer, list):
+    if status != _OK or not isinstance(answer, list) or not all(map(_is_image, answer)):
         reason = (
             answer.get("message", "") if isinstance(answer, dict) else body[:200].decode(errors="replace")
         )
@@ -165,6 +165,24 @@ def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
             hint="If that isn't a container engine, change or unset DOCKER_HOST or the Docker context.",
         )
     return answer, "libpod" in server.lower()
+
+
+def _is_image(entry: object) -> bool:
+    """Return True if an entry of the list has the types of an image."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("Id"), str):
+        return False
+    names = [name for key in ("RepoTags", "RepoDigests") for name in _listed(entry.get(key))]
+    labels = entry.get("Labels") or {}
+    return (
+        all(isinstance(name, str) for name in names)
+        and isinstance(labels, dict)
+        and all(isinstance(value, str) for value in labels.values())
+    )
+
+
+def _listed(value: object) -> list[object]:
+    # Anything else is one entry, which is no name.
+    return value if isinstance(value, list) else [value] if value else []
 
 
 def _get(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:

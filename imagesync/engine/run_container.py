@@ -13,7 +13,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
+from imagesync.engine.abandoned import process_labels
 from imagesync.engine.client import engine_errors
+from imagesync.engine.liveness import gone, wait_for_exit, watched
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
@@ -194,11 +196,14 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
         with (
             Attachment(api, name, "stdout", "stderr") as attached,
             _time_limit(attached, request.timeout) as expired,
+            watched(api, attached.disconnect) as is_gone,
             _started(api, name, request.stdin),
         ):
-            for stream, data in _until(expired, attached):
+            for stream, data in _until((expired, is_gone), attached):
                 receive(stream, data)
-            exit_code = None if expired.is_set() else _wait(api, name, end)
+            if is_gone.is_set():
+                raise gone(f"run {request.command[0]} in {request.image}")
+            exit_code = None if expired.is_set() else wait_for_exit(api, name, end=end)
         if exit_code is None:
             log = bytes(collected["stderr"][-2000:]).decode(errors="replace").strip()
             raise EngineError(
@@ -206,19 +211,6 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
                 + (f"\n{log}" if log else "")
             )
     return RunResult(exit_code, bytes(collected["stdout"]), bytes(collected["stderr"]))
-
-
-def _wait(api: docker.APIClient, name: str, end: float) -> int | None:
-    """Return the exit code of a container; ``None`` if it still runs at *end*, on the monotonic clock."""
-    import requests
-
-    timeout = None if end == inf else max(1.0, end - time.monotonic())
-    try:
-        return int(api.wait(name, timeout=timeout)["StatusCode"])
-    except requests.RequestException:
-        if time.monotonic() < end:
-            raise
-        return None
 
 
 @contextmanager
@@ -245,10 +237,14 @@ def _container(api: docker.APIClient, request: RunRequest) -> Iterator[str]:
             stdin_open=request.stdin is not None,
             working_dir=request.working_directory,
             name=name,
+            labels=process_labels(),
             host_config=host_config,
             use_config_proxy=request.network != "none",
         )
         yield name
+
+
+_REMOVAL_SECONDS = 20.0
 
 
 @contextmanager
@@ -259,15 +255,17 @@ def removing(api: docker.APIClient, name: str) -> Iterator[None]:
     """
     import docker.errors
 
-    def remove() -> None:
+    def remove(timeout: float | None = None) -> None:
+        limit = {} if timeout is None else {"timeout": timeout}
         with engine_errors(f"remove the container {name}"), suppress(docker.errors.NotFound):
-            api.remove_container(name, force=True, v=True)
+            url = api._url("/containers/{0}", name)
+            api._raise_for_status(api._delete(url, params={"v": True, "force": True}, **limit))
 
     try:
         yield
     except BaseException:
         with suppress(EngineError):
-            remove()
+            remove(_REMOVAL_SECONDS)  # an engine that is gone has cost its time already
         raise
     remove()
 
@@ -323,11 +321,11 @@ def _time_limit(attached: Attachment, seconds: float | None) -> Iterator[threadi
 
 
 def _until(
-    expired: threading.Event, attached: Attachment
+    ended: Sequence[threading.Event], attached: Attachment
 ) -> Iterator[tuple[Literal["stdout", "stderr"], bytes]]:
-    """Yield the output up to the time limit, which ends the connection in the middle of a read."""
+    """Yield the output until one of *ended*, which end the connection in the middle of a read."""
     try:
         yield from attached.output()
     except (EngineError, ValueError):
-        if not expired.is_set():
+        if not any(event.is_set() for event in ended):
             raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import ARCHITECTURES, IMAGE_PLATFORM
+from imagesync.core.strict_json import load_json
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
 from imagesync.image.templates import Stage, base_target, dockerfile_base
@@ -202,7 +203,7 @@ def base_reference(identity: str) -> str:
 def _base_image(
     image_id: str, labels: Mapping[str, str], *, identity: str, digest: str, settings: Settings
 ) -> BaseImage:
-    facts = json.loads(labels[Label.BASE])
+    facts = load_json(labels[Label.BASE])
     return BaseImage(
         reference=base_reference(identity),
         root=settings.base,
@@ -278,7 +279,7 @@ def _advice(log: str) -> str:
 
 def _is_described(labels: Mapping[str, str], identity: str) -> bool:
     # If the root image is a base image itself, its label is inherited.
-    facts = json.loads(labels.get(Label.BASE, "{}"))
+    facts = load_json(labels.get(Label.BASE, "{}"))
     return bool(facts.get("base_hash") == identity)
 
 
@@ -293,7 +294,7 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     if result.exit_code != 0:
         message = result.stderr.decode(errors="replace").strip()[-2000:]
         raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {message}")
-    facts = {**json.loads(result.stdout), "base_hash": identity}
+    facts = {**load_json(result.stdout), "base_hash": identity}
     _glibc(facts, root)
     request = BuildRequest(network="none", labels={Label.BASE: json.dumps(facts, sort_keys=True)})
     engine.tag(engine.build_dockerfile(f"FROM {reference}\n", request, progress=progress), reference)

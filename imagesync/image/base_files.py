@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.strict_json import load_json
 from imagesync.errors import BaseImageError
 from imagesync.image.base import base_identity
 from imagesync.plan.checks.system_libraries import SystemFiles
@@ -83,7 +83,7 @@ def base_system_files(
         if result.exit_code != 0:
             message = result.stderr.decode(errors="replace").strip()[-2000:]
             raise BaseImageError(f"The libraries of the base image {base.root} can't be listed: {message}")
-        known = _parse_listing(result.stdout) if stage == "minimal" else json.loads(result.stdout)
+        known = _parse_listing(result.stdout) if stage == "minimal" else load_json(result.stdout)
     return remember_system_files(known, base, settings=settings, stage=stage, cache=cache)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.notebook import NotebookValue, Table
+from imagesync.core.strict_json import load_json
 from imagesync.core.text import counted
 from imagesync.image_layout import Label, image_tag
 
@@ -150,10 +150,10 @@ def _labelled(labels: Mapping[str, str]) -> dict[str, Any]:
     LookupError, TypeError, ValueError
         A label isn't what a build writes.
     """
-    deviations = json.loads(labels.get(Label.DEVIATIONS) or "[]")
-    repacked = json.loads(labels.get(Label.REPACKED) or "[]")
-    conflicts = json.loads(labels.get(Label.FILE_CONFLICTS) or "null")
-    shared = json.loads(labels.get(Label.SHARED_CONDA_FILES) or "null")
+    deviations = load_json(labels.get(Label.DEVIATIONS) or "[]")
+    repacked = load_json(labels.get(Label.REPACKED) or "[]")
+    conflicts = load_json(labels.get(Label.FILE_CONFLICTS) or "null")
+    shared = load_json(labels.get(Label.SHARED_CONDA_FILES) or "null")
     texts = [entry[key] for entry in repacked for key in ("name", "content")]
     texts += () if conflicts is None else _object(conflicts).values()
     owners = None if shared is None else {path: tuple(names) for path, names in _object(shared).items()}

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.strict_json import load_json
 from imagesync.engine.build_context import file_content
 from imagesync.errors import RenderError
 from imagesync.image_layout import ImageOptions
@@ -149,7 +150,7 @@ def _refuse_foreign(folder: Path) -> None:
 def _unchanged(folder: Path) -> Iterator[str]:
     """Yield the unchanged files of an earlier context."""
     try:
-        files = json.loads((folder / _MARKER).read_bytes())["files"].items()
+        files = load_json((folder / _MARKER).read_bytes())["files"].items()
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return
     for path, digest in files:

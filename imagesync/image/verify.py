@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +9,7 @@ from packaging.version import InvalidVersion, Version
 
 from imagesync.core.names import canonical_name
 from imagesync.core.progress import Severity, SilentProgress
+from imagesync.core.strict_json import load_json
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError, VerifyError
 from imagesync.image_layout import PREFIX
@@ -114,7 +114,7 @@ def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | Non
     if result.exit_code != 0:
         raise VerifyError(f"The interpreter of the image ended with {result.exit_code}: {log}")
     try:
-        facts = json.loads(result.stdout.splitlines()[-1])
+        facts = load_json(result.stdout.splitlines()[-1])
     except (IndexError, ValueError) as error:
         raise VerifyError(f"The interpreter of the image gave no answer. {log}") from error
     assert isinstance(facts, dict)  # noqa: S101  the script prints an object

@@ -6,10 +6,10 @@ The index's wheel of the same version may be another program, such as one withou
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.strict_json import load_json
 from imagesync.scan.environment import Package
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _is_compiled_here(package: Package) -> bool:
 def _build_settings(package: Package) -> str:
     """Return the build settings that uv recorded (``uv_build.json``), as a phrase; empty without any."""
     try:
-        recorded = json.loads((Path(package.metadata_path) / "uv_build.json").read_text("utf-8"))
+        recorded = load_json((Path(package.metadata_path) / "uv_build.json").read_text("utf-8"))
     except (OSError, ValueError):
         return ""
     if not isinstance(recorded, dict):

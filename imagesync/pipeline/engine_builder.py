@@ -170,6 +170,7 @@ class EngineBuilder:
             Whether to build both images anew.
         """
         with self.inputs.context.open_engine() as engine:
+            engine.remove_abandoned()
             return self._build(engine, tags=tags, no_cache=no_cache)
 
     def _build(self, engine: Engine, *, tags: tuple[str, ...], no_cache: bool) -> Image:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import is_reference, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import UsageError, VerifyError
 from imagesync.image.layers.difference import first_difference
 from imagesync.image_layout import Label
@@ -118,11 +119,11 @@ def _opened(text: str, context: Context) -> Iterator[OCIImage]:
     insecure = location.transport == "registry" and takes_without_tls(text, context)
     with (
         store_errors(cache),
-        tempfile.TemporaryDirectory(prefix="imagesync-verify-") as folder,
+        scratch_folder("verify") as folder,
         open_image(
             ImageLocation(location.transport, location.path, location.name),
             platform=IMAGE_PLATFORM,
-            kept=ImageLayout(Path(folder)),
+            kept=ImageLayout(folder),
             progress=progress,
             insecure=insecure,
             hint="Name a reference, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE.",

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
+
+from imagesync.core.names import MOST_LETTERS
 
 _SERIES = re.compile(r"(?:\d+!)?\d+\.\d+\.\d+[a-z0-9]*(?:\.[a-z0-9]+)*", re.IGNORECASE)
 # Versions become parts of requirements, of file names and of messages.
@@ -26,7 +28,7 @@ def parse_version(text: str) -> Version | None:
     """
     try:
         return Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, or more digits than Python reads
         return None
 
 
@@ -68,7 +70,7 @@ def arbitrary(version: str) -> str | None:
     >>> arbitrary("1.0 (beta)") is None, arbitrary("--pre") is None, arbitrary("1/../../x") is None
     (True, True, True)
     """
-    return f"==={version}" if _ARBITRARY.fullmatch(version) else None
+    return f"==={version}" if len(version) <= MOST_LETTERS and _ARBITRARY.fullmatch(version) else None
 
 
 def nearest_releases(version: Version) -> Iterator[str]:

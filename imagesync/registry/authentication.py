@@ -12,6 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from imagesync.core.credentials import redact
+from imagesync.core.limits import TooMuch, TooSlow, arriving, bounded
 from imagesync.errors import RegistryError
 from imagesync.registry.manifest import MAX_MANIFEST
 
@@ -72,15 +73,19 @@ def _read(response: requests.Response, *_: object, stream: bool = False, **__: o
     if stream and response.ok and not response.is_redirect:
         return
     content = bytearray()
-    for chunk in response.iter_content(1 << 16):
-        content += chunk
-        if len(content) > MAX_MANIFEST:
-            response.close()
-            raise RegistryError(
-                f"{urlsplit(response.url).netloc} answers with more than the {MAX_MANIFEST} bytes that a"
-                " manifest, a token or a message may have.",
-                hint="Check the registry's name.",
-            )
+    try:
+        for chunk in bounded(arriving(response, decode=True), most=MAX_MANIFEST):
+            content += chunk
+    except TooMuch as error:
+        response.close()
+        raise RegistryError(
+            f"{urlsplit(response.url).netloc} answers with more than the {MAX_MANIFEST} bytes that a"
+            " manifest, a token or a message may have.",
+            hint="Check the registry's name.",
+        ) from error
+    except TooSlow as error:
+        response.close()
+        raise requests.ReadTimeout(error) from error
     # There is no public way: requests itself reads without a limit.
     response._content = bytes(content)
 

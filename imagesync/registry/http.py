@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -26,16 +27,17 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from imagesync.core.credentials import redact
+from imagesync.core.limits import LONGEST_PAUSE, retry_after
+from imagesync.core.strict_json import load_json
 from imagesync.core.tls import TLSAdapter, system_context
 from imagesync.errors import RegistryError
 from imagesync.registry.authentication import Authorization, Session, challenges
-from imagesync.registry.responses import TRANSIENT, hint, is_dropped, reason, refusal, retry_after
+from imagesync.registry.responses import TRANSIENT, hint, is_dropped, reason, refusal
 
 TIMEOUT = (5.0, 30.0)
 """Seconds to wait for a connection, and between two parts of a response."""
 ATTEMPTS = 5
 """How often a request is sent at most, if the registry is busy or drops the connection."""
-_LONGEST_PAUSE = 60.0
 _DOCKER_HUB = "registry-1.docker.io"
 # Where engines look for a registry's own certificates, by its host and port.
 _CERTIFICATES = (
@@ -186,7 +188,7 @@ class Connection:
         """
         if seconds is None:
             seconds = 0.25 * 2**attempt * random.uniform(0.75, 1.25)  # noqa: S311  no secret
-        self._pause(min(seconds, _LONGEST_PAUSE))
+        self._pause(min(seconds, LONGEST_PAUSE))
 
     def refused(self, action: str, response: requests.Response) -> RegistryError:
         """Return the error for an unexpected response; see :func:`~imagesync.registry.responses.refusal`."""
@@ -284,16 +286,24 @@ class Connection:
             "service": challenge.get("service", ""),
             "client_id": "imagesync",
         }
+        ask: Callable[[], requests.Response]
+        if identity := self._credentials.get("identitytoken"):
+            form = {**wanted, "grant_type": "refresh_token", "refresh_token": identity}
+            # A redirect would send the form with the identity token to wherever it leads.
+            ask = partial(self._fetch, "POST", realm, None, data=form, allow_redirects=False)
+        else:
+            # Docker's token services take each scope as a parameter of its own.
+            ask = partial(self._fetch, "GET", realm, self._basic(), params={**wanted, "scope": scope.split()})
         try:
-            if identity := self._credentials.get("identitytoken"):
-                form = {**wanted, "grant_type": "refresh_token", "refresh_token": identity}
-                # A redirect would send the form with the identity token to wherever it leads.
-                response = self._fetch("POST", realm, None, data=form, allow_redirects=False)
-            else:
-                # Docker's token services take each scope as a parameter of its own.
-                wanted["scope"] = scope.split()
-                response = self._fetch("GET", realm, self._basic(), params=wanted)
-            content = response.json() if response.status_code < 300 else {}
+            response = ask()
+            for attempt in range(1, ATTEMPTS):
+                if response.status_code not in TRANSIENT:
+                    break
+                self.wait(attempt, retry_after(response))
+                response = ask()
+            content = load_json(response.content) if response.status_code < 300 else {}
+        except ValueError:
+            content = {}
         except requests.RequestException as error:
             raise RegistryError(
                 f"The token service of {self.registry} can't be used: {reason(error)}.",

@@ -249,8 +249,8 @@ def parse_manifest(content: bytes) -> Manifest | Index:
         It is neither, with the reason in words to follow "can't be used".
     """
     document = parse_json(content)
-    media_type = document.get("mediaType", "")
-    if document.get("schemaVersion") == 1 or _SCHEMA_1.match(str(media_type)):
+    media_type = _text(document.get("mediaType", ""), "mediaType")
+    if document.get("schemaVersion") == 1 or _SCHEMA_1.match(media_type):
         raise ValueError("it has the format schema 1, which registries have stopped to accept; push it again")
     if document.get("schemaVersion") != 2:
         raise ValueError("it isn't an image's manifest: its schemaVersion isn't 2")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from imagesync.core.image_reference import Reference, parse_reference, repository_of
+from imagesync.core.limits import TooSlow, arriving, bounded
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.registry.login import registry_credentials
@@ -24,7 +25,7 @@ from imagesync.registry.manifest import (
     parse_manifest,
     sha256,
 )
-from imagesync.registry.oci_image import CHUNK, OCIImage, load_image, verified
+from imagesync.registry.oci_image import OCIImage, load_image, verified
 
 if TYPE_CHECKING:
     import requests
@@ -277,7 +278,7 @@ class Repository:
             with self._open(descriptor, position, end) as response:
                 skipped = 0 if response.status_code == 206 else position
                 try:
-                    for chunk in response.raw.stream(CHUNK, decode_content=False):
+                    for chunk in bounded(arriving(response), most=skipped + descriptor.size - position):
                         rest = chunk[skipped:]
                         skipped -= len(chunk) - len(rest)
                         # A registry without ranges gives the whole blob.
@@ -290,7 +291,7 @@ class Repository:
                             return
                 except Exception as error:
                     failures += 1
-                    if failures >= ATTEMPTS or not is_dropped(error):
+                    if failures >= ATTEMPTS or isinstance(error, TooSlow) or not is_dropped(error):
                         raise RegistryError(
                             f"The registry {self.reference.domain} doesn't give {descriptor.digest} of"
                             f" {self.name}: {reason(error)} after {position} of {descriptor.size} bytes."

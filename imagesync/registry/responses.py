@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import ssl
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 
 import requests
 import urllib3.exceptions
 
 from imagesync.core.credentials import redact
+from imagesync.core.strict_json import load_json
 from imagesync.errors import RegistryError
 
+_MESSAGES = ("message", "details", "code")
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Statuses after which the same request may succeed."""
 
@@ -44,20 +44,6 @@ def refusal(registry: str, action: str, response: requests.Response) -> Registry
     )
 
 
-def retry_after(response: requests.Response) -> float | None:
-    """Return the seconds that a response asks to wait (RFC 9110, "Retry-After"), or ``None``."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - datetime.now(timezone.utc)).total_seconds())
-
-
 def is_dropped(error: BaseException) -> bool:
     """Return True if a connection that had been made was lost, so that another one may hold."""
     seen: BaseException | None = error
@@ -82,17 +68,19 @@ def is_dropped(error: BaseException) -> bool:
 
 def explanation(response: requests.Response) -> str:
     """Return a registry's own message (OCI distribution specification, "Error Codes"), in one line."""
+    is_page = "html" in response.headers.get("Content-Type", "")
     try:
-        content = response.json()
-        errors = content.get("errors") or [content]
-        messages = [
-            str(entry.get("message") or entry.get("details") or entry.get("code")) for entry in errors
-        ]
-        message = ", ".join(dict.fromkeys(messages))
-    except (ValueError, AttributeError, TypeError):
-        message = (
-            response.text[:200].strip() if "html" not in response.headers.get("Content-Type", "") else ""
+        content = load_json(response.content)
+    except ValueError:
+        message = "" if is_page else response.text[:200].strip()
+    else:
+        entries = content.get("errors") or [content] if isinstance(content, dict) else []
+        texts = (
+            next((entry[key] for key in _MESSAGES if entry.get(key)), "")
+            for entry in (entries if isinstance(entries, list) else [])
+            if isinstance(entry, dict)
         )
+        message = ", ".join(dict.fromkeys(str(text)[:1000] for text in texts if text))
     return " ".join(redact(message or response.reason or "no explanation").split()).rstrip(".")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
+from imagesync.core.limits import retry_after
 from imagesync.core.progress import Task
 from imagesync.errors import RegistryError
 from imagesync.registry.manifest import Descriptor
@@ -59,7 +60,7 @@ def upload(
         The registry refuses, or loses the upload again and again.
     """
     from imagesync.registry.http import ATTEMPTS
-    from imagesync.registry.responses import TRANSIENT, is_dropped, retry_after
+    from imagesync.registry.responses import TRANSIENT, is_dropped
 
     location = ""
     if mount_from:
@@ -157,7 +158,7 @@ def _send(repository: Repository, blob: _Blob, location: str) -> requests.Respon
 def _send_resumable(repository: Repository, blob: _Blob, location: str) -> requests.Response:
     """Send the whole blob in one ``PATCH``, and after a lost connection the rest of it."""
     from imagesync.registry.http import ATTEMPTS, Body
-    from imagesync.registry.responses import TRANSIENT, is_dropped, retry_after
+    from imagesync.registry.responses import TRANSIENT, is_dropped
 
     position, size, scope = 0, blob.descriptor.size, repository.scope("pull,push")
     for attempt in range(1, ATTEMPTS + 1):

@@ -100,7 +100,8 @@ def read_pyvenv_cfg(root: str) -> dict[str, str]:
         text = read_bytes(os.path.join(root, "pyvenv.cfg")).decode("utf-8", "replace")
     except OSError:
         return {}
-    pairs = (line.partition("=") for line in text.splitlines())
+    # No path has a NUL.
+    pairs = (line.partition("=") for line in text.splitlines() if "\0" not in line)
     return {key.strip().lower(): value.strip() for key, separator, value in pairs if separator}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imagesync.core.credentials import redact
+from imagesync.core.limits import TooMuch, arriving, bounded, retry_after
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.indexes.pypi.access import Access, get, open_session
@@ -22,7 +23,7 @@ from imagesync.indexes.pypi.index_problems import (
     refusal_hint,
     untrusted,
 )
-from imagesync.store.source import CHUNK, local_path, read_chunks
+from imagesync.store.source import local_path, read_chunks
 from imagesync.store.store import BlobWriter, Store, StoredFile
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 _ATTEMPTS = 5
 # Seconds before the second attempt; doubled for each further one.
 _BACK_OFF = 0.3
-_LONGEST_WAIT = 20.0
 # Seconds between two attempts to get a lock that another process holds.
 _RETRY = 0.05
 _MISSING = frozenset({404, 410})
@@ -249,7 +249,7 @@ class Downloader:
                         f"after {_ATTEMPTS} attempts: {retry.reason}",
                         hint=f"Check network, proxy and {self.access.wording.place}, then try again.",
                     ) from retry
-                self._stop.wait(min(retry.wait or wait, _LONGEST_WAIT))
+                self._stop.wait(wait if retry.wait is None else retry.wait)
                 wait *= 2
             else:
                 return
@@ -267,7 +267,7 @@ class Downloader:
                 try:
                     self._check()
                     _raise_for_status(response, download, self.access)
-                    self._receive_body(response, writer)
+                    self._receive_body(response, writer, most=download.size)
                 finally:
                     with self._guard:
                         self._responses.discard(response)
@@ -282,17 +282,23 @@ class Downloader:
                 f"{download.url}: {_innermost(error)}",
                 hint=f"Check the proxy in {self.access.wording.settings}, HTTPS_PROXY and NO_PROXY.",
             ) from error
+        except TooMuch as error:
+            raise FetchError(
+                f"{download.filename}: {download.url} sends {error} by its entry in the lock or the index.",
+                hint="The server or a proxy has replaced the file. Nothing was kept.",
+            ) from error
         except (requests.exceptions.RequestException, HTTPError, ConnectionError, TimeoutError) as error:
             raise _Retry(_innermost(error)) from error
 
-    def _receive_body(self, response: requests.Response, writer: BlobWriter) -> None:
+    def _receive_body(self, response: requests.Response, writer: BlobWriter, *, most: int | None) -> None:
         resumed = response.status_code == 206 and _starts_at(response, writer.size)
         if writer.size and not resumed:
             self._advance(-writer.size)
             writer.restart()
             if response.status_code == 206:
                 raise _Retry("the server answered with another range of the file than requested")
-        for chunk in response.raw.stream(CHUNK, decode_content=False):
+        left = None if most is None else most - writer.size
+        for chunk in bounded(arriving(response), most=left):
             self._receive(writer, chunk)
 
 
@@ -304,8 +310,7 @@ def _raise_for_status(response: requests.Response, download: Download, access: A
     status = response.status_code
     place = access.wording.place
     if status in _TRANSIENT:
-        after = response.headers.get("Retry-After", "")
-        raise _Retry(f"the server answers {status}", wait=float(after) if after.isdigit() else None)
+        raise _Retry(f"the server answers {status}", wait=retry_after(response))
     if status == 416:
         raise _Retry("the server answers 416")
     if status in REFUSALS:

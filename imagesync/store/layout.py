@@ -22,9 +22,12 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from imagesync.errors import StoreError
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
 
 BLOBS: Final = "blobs/sha256"
 DERIVED: Final = "derived"
@@ -61,6 +64,8 @@ CACHES: Final = (
 )
 """Folders of cache entries, which are made again when they are missing."""
 
+READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+"""Errors of a cache folder that can only be read: what is in it is used all the same."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -81,6 +86,11 @@ def default_cache_dir(environ: Mapping[str, str] | None = None, *, platform: str
     return user_cache_path("imagesync")
 
 
+def is_digest(value: object) -> TypeGuard[str]:
+    """Return True if *value* is ``sha256:<hex>``."""
+    return isinstance(value, str) and _DIGEST.fullmatch(value) is not None
+
+
 def blob_path(root: Path, digest: str) -> Path:
     """Return the path in *root* of the file of *digest* (``sha256:<hex>``).
 
@@ -89,7 +99,7 @@ def blob_path(root: Path, digest: str) -> Path:
     ValueError
         *digest* isn't one: what comes from an index never becomes another path.
     """
-    if _DIGEST.fullmatch(digest) is None:
+    if not is_digest(digest):
         raise ValueError(f"not a sha256 digest: {digest!r}")
     hexdigest = digest.removeprefix("sha256:")
     return root / BLOBS / hexdigest[:2] / hexdigest

@@ -22,7 +22,9 @@ from imagesync.store.layout import (
     LOCKS,
     LOGS,
     PARTIAL,
+    READ_ONLY,
     blob_path,
+    is_digest,
     store_errors,
 )
 
@@ -53,7 +55,7 @@ class Lease:
         """Keep *digest* from being pruned for as long as this process runs."""
         with self._guard, store_errors(self._root):
             self._acquire()
-            if digest not in self._digests:
+            if self._lock is not None and digest not in self._digests:
                 with (self._folder / f"{self._token}.digests").open("a", encoding="ascii") as file:
                     file.write(f"{digest}\n")
                 self._digests.add(digest)
@@ -63,11 +65,24 @@ class Lease:
         if self._lock is not None and self._process == os.getpid():
             return
         with store_errors(self._root):
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            token, lock = _new_lock(self._folder)
+            try:
+                self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                token, lock = _new_lock(self._folder)
+            except OSError as error:
+                if error.errno in READ_ONLY:
+                    return  # nobody can prune it
+                raise
+            _clear(self._root)
         self._token, self._process, self._lock = token, os.getpid(), lock
         self._digests = set()
+
+
+def _clear(root: Path) -> None:
+    """Remove what processes that were killed have left: their leases, half-written files, and locks."""
+    if ended := {path.stem for path in (root / IN_USE).glob("*.lock")} - set(dict(read_leases(root))):
+        _remove(file for file in _files(root / PARTIAL) if file.path.name.partition(".")[0] in ended)
+        _remove_locks(root)
 
 
 def _new_lock(folder: Path) -> tuple[str, FileLock]:
@@ -226,7 +241,8 @@ def _orphaned(root: Path) -> Iterator[_File]:
     """Yield the entries about artifacts that aren't there any more."""
     for file in _files(root / DERIVED):
         entry = read_cache(file.path, key=DERIVED_FORMAT)
-        if entry is None or not blob_path(root, entry["digest"]).is_file():
+        digest = entry.get("digest") if isinstance(entry, dict) else None
+        if not is_digest(digest) or not blob_path(root, digest).is_file():
             yield file
 
 

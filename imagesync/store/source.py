@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from imagesync.core.limits import arriving, bounded
 from imagesync.indexes.pypi.access import Access, get, open_session
 
 CHUNK = 256 * 1024
@@ -75,5 +76,4 @@ def _open(url: str, access: Access, stack: ExitStack) -> Iterator[bytes]:
     session = stack.enter_context(open_session(access))
     response = stack.enter_context(get(session, url, access=access))
     response.raise_for_status()
-    content: Iterator[bytes] = response.iter_content(CHUNK)
-    return content
+    return bounded(arriving(response))

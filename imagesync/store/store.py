@@ -7,16 +7,25 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.files import HashedFile
+from imagesync.core.files import HashedFile, make_way, open_entry
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import HashMismatch
-from imagesync.store.layout import DERIVED, DERIVED_FORMAT, LOCKS, PARTIAL, blob_path, store_errors
+from imagesync.store.layout import (
+    DERIVED,
+    DERIVED_FORMAT,
+    LOCKS,
+    PARTIAL,
+    READ_ONLY,
+    blob_path,
+    is_digest,
+    store_errors,
+)
 from imagesync.store.prune import Lease
 
 if TYPE_CHECKING:
@@ -53,6 +62,7 @@ class BlobWriter(HashedFile):
             os.fsync(self._file.fileno())
             self._file.close()
             target.parent.mkdir(parents=True, exist_ok=True)
+            make_way(target)
             self._path.replace(target)
         return digest
 
@@ -120,7 +130,7 @@ class Store:
         found = hashlib.sha256()
         with store_errors(self.root):
             try:
-                with path.open("rb") as file:
+                with open_entry(path) as file:
                     while chunk := file.read(_CHUNK):
                         found.update(chunk)
                     size = file.tell()
@@ -139,8 +149,8 @@ class Store:
         """Return a file that is verified already, and keep it while this process runs."""
         path = self.path(digest)
         self._lease.add(digest)
-        with store_errors(self.root):
-            # The time of the last use, which pruning goes by.
+        # The time of the last use, which pruning goes by. Nobody prunes what can't be written to.
+        with suppress(OSError):
             os.utime(path)
         return StoredFile(filename, path, digest, size)
 
@@ -185,9 +195,11 @@ class Store:
     def recall(self, key: str, *, progress: Progress | None = None) -> StoredFile | None:
         """Return the verified file that was made from *key*, or ``None``."""
         entry = read_cache(cache_path(self.root / DERIVED, key), key=DERIVED_FORMAT)
-        if entry is None:
+        known = entry if isinstance(entry, dict) else {}
+        digest, filename = known.get("digest"), known.get("filename")
+        if not is_digest(digest) or not isinstance(filename, str):
             return None
-        return self.open(entry["digest"], filename=entry["filename"], progress=progress)
+        return self.open(digest, filename=filename, progress=progress)
 
     def _folder(self, name: str) -> Path:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -213,6 +225,14 @@ class Store:
         """
         from filelock import FileLock, Timeout
 
+        try:
+            path = self._folder(LOCKS) / f"{_NAME.sub('-', name)}.lock"
+            make_way(path)
+            path.touch()
+        except OSError as error:
+            if error.errno in READ_ONLY:
+                yield  # nobody else can change anything either
+                return
         with store_errors(self.root):
             path = self._folder(LOCKS) / f"{_NAME.sub('-', name)}.lock"
             lock = FileLock(path, thread_local=False)
@@ -230,6 +250,9 @@ class Store:
         try:
             yield
         finally:
+            # Who waits for the lock notices that its file is gone, and makes another.
+            with suppress(OSError):
+                path.unlink()
             lock.release()
 
     def usage(self) -> Usage:

@@ -73,6 +73,16 @@ def test_run_whose_output_ends_early_is_stopped_in_time(real: Engine) -> None:
         real.run(RunRequest(REFERENCE, ("sh", "-c", "exec sleep 60 >/dev/null 2>&1 <&-"), timeout=1))
 
 
+def test_run_that_is_silent_for_longer_than_the_limits_ends_with_its_own_code(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesync.engine.liveness.EVERY", 0.3)
+    monkeypatch.setattr("imagesync.engine.liveness.PATIENCE", 20.0)
+    with Engine(endpoint) as engine:
+        for command in ("sleep 4; exit 7", "exec >/dev/null 2>&1 <&-; sleep 4; exit 7"):
+            assert engine.run(RunRequest(REFERENCE, ("sh", "-c", command))).exit_code == 7
+
+
 @pytest.mark.parametrize("path", ["/start", "/wait", "/kill"])
 def test_limit_of_a_run_holds_for_an_engine_that_does_not_answer(
     endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, path: str
@@ -121,6 +131,35 @@ def test_engine_that_is_gone_during_a_build_is_said_to_be_gone(real: Engine, end
         gc.collect()
     assert real.inspect(name) is not None
     real.remove(name)
+
+
+_RUN = """
+import sys
+from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
+command = ("sh", "-c", "echo here; sleep 600")
+Engine(Endpoint(sys.argv[1], "the test")).run(
+    RunRequest(sys.argv[2], command), output=lambda *_: print("here", flush=True)
+)
+"""
+
+
+def test_container_and_image_of_a_killed_process_go_with_the_next_build(endpoint: Endpoint) -> None:
+    with Engine(endpoint) as engine:
+        image = build(engine, f"FROM {REFERENCE}\nCMD abandoned\n")
+        command = [sys.executable, "-c", _RUN, endpoint.url, image]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        assert image in engine.images_in_use()
+        engine.remove_abandoned()
+        assert image in engine.images_in_use()  # its process still runs
+        process.kill()
+        process.communicate()
+        assert engine.remove_abandoned()
+        assert image not in engine.images_in_use()
+        assert engine.inspect(image) is None
 
 
 def test_run_of_a_command_that_is_missing(real: Engine) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
+from imagesync.core.strict_json import load_json
 from imagesync.errors import ScanError
 from imagesync.indexes.configuration_files import home_folder
 
@@ -207,7 +207,7 @@ def _mamba_login(entry: Mapping[str, Any]) -> Login | None:
 
 def _document(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = load_json(path.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
@@ -230,7 +230,7 @@ def _ask_keyring(executable: str, host: str) -> Login | None:
             timeout=_KEYRING_SECONDS,
             check=False,
         )
-        return _rattler_login(json.loads(found.stdout)) if found.returncode == 0 else None
+        return _rattler_login(load_json(found.stdout)) if found.returncode == 0 else None
     except (OSError, subprocess.TimeoutExpired, ValueError):
         return None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.names import canonical_name
 from imagesync.core.scratch import scratch_folder
+from imagesync.core.strict_json import load_json
 from imagesync.errors import LockError
 from imagesync.image_layout import PREFIX, site_packages
 from imagesync.scan.conda.prefix_records import distribution_name
@@ -119,7 +120,7 @@ def read_archive_files(
             key = f"conda-contents {_FORMAT} {minor if package.noarch == 'python' else ''} {archive.digest}"
             known = store.recall(key)
             if known is not None:
-                return ArchiveFiles(json.loads(known.path.read_bytes()))
+                return ArchiveFiles(load_json(known.path.read_bytes()))
             files = _installed_files(package, _read(archive, folder), minor)
             text = json.dumps(files, sort_keys=True)
             name = f"{package.name}-{package.version}-{package.build}.files.json"
@@ -192,7 +193,7 @@ async def _read_metadata(path: Path) -> ArchiveInfo:
     archive = await PackageArchive.from_path(path)
     found = await archive.read_files([_INDEX, _PATHS, _LINK])
     index, paths, link = (
-        None if text is None else json.loads(text) for text in map(found.get, (_INDEX, _PATHS, _LINK))
+        None if text is None else load_json(text) for text in map(found.get, (_INDEX, _PATHS, _LINK))
     )
     if paths is not None:
         entries = files_listed(paths)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.names import Level
+from imagesync.core.strict_json import load_json
 from imagesync.lock.lock import Deviation, Lock
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _facts(key: str, value: object) -> dict[str, Any]:
     ValueError
         It isn't a JSON object, or has a level that isn't one.
     """
-    facts = json.loads(value) if isinstance(value, str) else None
+    facts = load_json(value) if isinstance(value, str) else None
     if not isinstance(facts, dict):
         raise ValueError(f"{key} isn't a JSON object")  # noqa: TRY004  callers know one error of parsing
     Level(facts.get("level", Level.EXACT.value))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.credentials import reason_of
+from imagesync.core.limits import LOCK_FILE
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Lock, Target
@@ -134,7 +135,14 @@ def read_text(path: Path) -> str:
         It can't be read, isn't UTF-8, or is YAML that a few aliases expand beyond any lock file.
     """
     try:
-        text = path.read_text("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(LOCK_FILE + 1)
+        if len(content) > LOCK_FILE:
+            raise UsageError(
+                f"{path} isn't a lock file: it is larger than {LOCK_FILE >> 20} MB.",
+                hint="Name another file.",
+            )
+        text = content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise unreadable(path, error) from error
     except UnicodeDecodeError as error:

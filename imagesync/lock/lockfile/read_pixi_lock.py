@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from urllib.parse import unquote
 from imagesync.core.credentials import redact
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import SUBDIRS
+from imagesync.core.strict_json import load_json
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
@@ -87,7 +87,7 @@ def _environments(path: Path, subdir: str) -> Mapping[str, Any]:
             f"{path} isn't a lock file that this py-rattler can read: {redact(reason[0])[:300]}",
             hint="Lock again: pixi lock. A lock file of a newer pixi needs a newer py-rattler.",
         ) from error
-    environments: Mapping[str, Any] = json.loads(finished.stdout)
+    environments: Mapping[str, Any] = load_json(finished.stdout)
     return environments
 
 

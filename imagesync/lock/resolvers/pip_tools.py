@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import module_command, own_installation
+from imagesync.core.limits import run_bounded
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.core.scratch import scratch_folder
@@ -34,6 +35,7 @@ from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.resolvers.resolver import (
     IndexResolver,
     ResolutionRequest,
+    disk_hint,
     with_digest,
     write_metadata_wheels,
 )
@@ -173,6 +175,8 @@ class PipToolsResolver(IndexResolver):
 
     def _failure(self, output: str) -> LockError:
         output = redact(output)
+        if hint := disk_hint(output):
+            return LockError(f"pip can't answer: {_readable(output)}", hint=hint)
         if any(sign in output for sign in _UNREACHABLE):
             return LockError(
                 f"pip can't ask the index: {_readable(output)}",
@@ -184,18 +188,9 @@ class PipToolsResolver(IndexResolver):
         self, module: str, *arguments: str, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(
-                [*module_command(module), *arguments],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-                timeout=timeout,
-            )
+            return run_bounded([*module_command(module), *arguments], env=self._environment, timeout=timeout)
         except subprocess.TimeoutExpired as error:
-            raise LockError(f"pip-tools found no answer within {timeout:.1f} s.") from error
+            raise LockError(f"pip-tools found no answer within {error.timeout:.1f} s.") from error
 
     def _locked(self, entry: Mapping[str, Any]) -> LockedPackage:
         url = strip_credentials(entry["download_info"]["url"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.files import make_way
 from imagesync.indexes.pypi.index_problems import IndexProblem
 from imagesync.indexes.pypi.uv_environment import UV_INDEXES
 from imagesync.lock.lock import Target
@@ -106,7 +107,8 @@ class _Answers:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._entries: dict[str, dict[str, Any]] = read_cache(path, key=_FORMAT) or {}
+        known = read_cache(path, key=_FORMAT)
+        self._entries: dict[str, dict[str, Any]] = known if isinstance(known, dict) else {}
 
     def get(self, requirement: str) -> LockedPackage | None:
         entry = self._entries.get(requirement)
@@ -115,7 +117,7 @@ class _Answers:
                 return None
             package = LockedPackage.from_dict(entry["package"])
             return package if entry["stamp"] == file_stamp(package.artifact.url) else None
-        except (LookupError, TypeError):
+        except (LookupError, TypeError, ValueError, AttributeError):
             return None
 
     def add(self, found: Mapping[str, LockedPackage]) -> None:
@@ -132,4 +134,5 @@ class _Answers:
 def clear_answers(folder: Path) -> None:
     """Remove all answers in *folder*."""
     for path in folder.glob("*"):
+        make_way(path)
         path.unlink(missing_ok=True)

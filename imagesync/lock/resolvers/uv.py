@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.files import parse_toml
+from imagesync.core.limits import run_bounded
 from imagesync.core.names import canonical_name
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError, UnsolvableError
@@ -32,6 +33,7 @@ from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.resolvers.resolver import (
     IndexResolver,
     ResolutionRequest,
+    disk_hint,
     with_digest,
     write_metadata_wheels,
 )
@@ -129,17 +131,9 @@ class UvResolver(IndexResolver):
             str(requirements),
         ]
         try:
-            finished = subprocess.run(
-                command,
-                env=environment,
-                capture_output=True,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-                timeout=request.timeout,
-            )
+            finished = run_bounded(command, env=environment, timeout=request.timeout)
         except subprocess.TimeoutExpired as error:
-            raise LockError(f"uv found no answer within {request.timeout:.1f} s.") from error
+            raise LockError(f"uv found no answer within {error.timeout:.1f} s.") from error
         if finished.returncode != 0:
             asked = replace(request, requirements=(*(b.requirement for b in bound), *request.requirements))
             raise self._failure(finished.returncode, readable(finished.stderr), asked)
@@ -153,7 +147,8 @@ class UvResolver(IndexResolver):
             return unusable(problems)
         return LockError(
             f"uv can't answer: {message}",
-            hint=f"Check the URLs in {self.indexes.source}, and the network with `imagesync doctor`.",
+            hint=disk_hint(message)
+            or f"Check the URLs in {self.indexes.source}, and the network with `imagesync doctor`.",
         )
 
     def _problems(self, request: ResolutionRequest) -> list[IndexProblem]:

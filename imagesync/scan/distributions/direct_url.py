@@ -7,11 +7,11 @@ before git sees anything of it.
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 from urllib.parse import unquote
 
+from imagesync.core.strict_json import load_json
 from imagesync.scan.environment import Source
 
 SCHEMES = ("https", "http", "ssh", "git", "file")
@@ -36,7 +36,7 @@ def parse_direct_url(data: bytes) -> Source:
     """
     from imagesync.core.credentials import strip_credentials
 
-    document = json.loads(data)
+    document = load_json(data)
     if not isinstance(document, dict) or not isinstance(document.get("url"), str):
         raise ValueError("it has no url")  # noqa: TRY004  callers handle bad content, whatever is bad about it
     url = strip_credentials(document["url"])

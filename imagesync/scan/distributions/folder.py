@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass, field
 
 from imagesync.core.files import read_bytes
-from imagesync.core.names import canonical_name, is_valid_name, is_valid_version
+from imagesync.core.names import MOST_LETTERS, canonical_name, is_valid_name, is_valid_version
 from imagesync.scan.distributions.metadata import Headers, read_headers
 from imagesync.scan.environment import Finding, Package, Severity
 
@@ -120,6 +120,18 @@ def identity_of(headers: Headers, path: str, folder: Folder) -> tuple[str, str] 
                 f"{path} names its package {name!r}, which isn't a valid name, so it is left out",
                 path=path,
                 hint="Delete it, or install the package again.",
+            )
+        )
+        return None
+    if len(version) > MOST_LETTERS:
+        folder.findings.append(
+            Finding(
+                Severity.WARNING,
+                "invalid-version",
+                f"{name} has a version of {len(version)} letters ({version[:20]}...), so it is left out",
+                path=path,
+                package=canonical_name(name),
+                hint="Install the package again.",
             )
         )
         return None

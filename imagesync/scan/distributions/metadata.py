@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from imagesync.core.files import read_bytes
+from imagesync.core.limits import HEADERS
 from imagesync.scan.environment import Package
 
 # What email.feedparser takes for the header block: it ends at an empty line, or at the first line
@@ -70,11 +71,9 @@ def read_headers(path: str, wanted: Collection[str]) -> Headers:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         data = os.read(descriptor, _CHUNK)
-        size = len(data)
-        while size == _CHUNK and b"\n" not in data[_end(data) :]:  # cut off within a header
-            more = os.read(descriptor, _CHUNK)
-            size = len(more)
-            data += more
+        if len(data) == _CHUNK and b"\n" not in data[_end(data) :]:  # cut off within a header
+            with os.fdopen(os.dup(descriptor), "rb") as file:
+                data += file.read(HEADERS - _CHUNK)
     finally:
         os.close(descriptor)
     return parse_headers(data, wanted)

@@ -164,3 +164,53 @@ def test_no_more_is_read_of_an_answer_than_it_may_have() -> None:
             list(repository.read(Descriptor.of(b"", MANIFEST)))
         # A blob is as large as it is.
         assert sum(map(len, repository.read(descriptor))) == len(large)
+
+
+@pytest.mark.parametrize("credentials", [{"identitytoken": IDENTITY}, {"username": "me", "password": "x"}])
+@pytest.mark.parametrize("bundle", [True, False])
+def test_login_without_a_checked_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credentials: dict[str, str], bundle: bool
+) -> None:
+    authority, certificate, key = make_certificates(tmp_path, address="127.0.0.1")
+    if bundle:  # of other authorities
+        other = tmp_path / "other"
+        other.mkdir()
+        authority = make_certificates(other)[0]
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority))
+    with serving((certificate, key)) as registry:
+        realm = f'Bearer realm="https://{registry.host}/token",service="r"'
+        registry.answers = {
+            "/v2/": (401, {"WWW-Authenticate": realm}, b""),
+            "/token": (200, {}, b'{"token": "t"}'),
+        }
+        with Connection(registry.host, credentials, insecure=True) as connection:
+            assert connection.request("GET", "/v2/", scope="").status_code == 401
+        assert [path.partition("?")[0] for _, path, _ in registry.seen] == ["/v2/", "/token", "/v2/"]
+
+
+def test_busy_token_service_is_asked_again_when_it_says() -> None:
+    pauses: list[float] = []
+    with serving() as registry:
+        realm = f'Bearer realm="http://{registry.host}/token",service="r"'
+        registry.answers = {
+            "/v2/": (401, {"WWW-Authenticate": realm}, b""),
+            "/token": (429, {"Retry-After": "7"}, b"{}"),
+        }
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            registry.answers["/token"] = (200, {}, b'{"token": "t"}')
+
+        with Connection(registry.host, {}, pause=pause) as connection:
+            assert connection.request("GET", "/v2/", scope="").status_code == 401
+    assert pauses == [7.0]
+
+
+@pytest.mark.parametrize("content", [b"{}", b'{"errors": [{}]}', b'{"errors": [null]}', b"[]", b"null"])
+def test_refusal_without_a_message_is_explained_by_its_status(content: bytes) -> None:
+    with serving() as registry:
+        registry.answers = {"/v2/": (429, {}, content)}
+        with Connection(registry.host, {}, pause=lambda _: None) as connection:
+            response = connection.request("GET", "/v2/", scope="")
+            message = connection.refused("read a:1", response).message
+    assert message.endswith("you may read a:1: Too Many Requests (HTTP 429).")

@@ -1,0 +1,182 @@
+"""Bounds on what others send: how much of each kind, and how slowly.
+
+Where a library does the waiting, its own bound holds: the gap between two bytes (``timeout`` of pip, 15 s by
+default, 30 s for channels and registries), and for engines :mod:`imagesync.engine.liveness`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import subprocess
+
+    import requests
+
+_CHUNK = 256 * 1024
+HEADERS: Final = 4 << 20
+"""Bytes of the headers of a package's metadata file, which may hold its description."""
+LOCK_FILE: Final = 64 << 20
+LONGEST_PAUSE: Final = 60.0
+"""Seconds to wait before another attempt, whatever a server asks for."""
+RESOLUTION_SECONDS: Final = 3600.0
+"""For one run of uv or pip-tools, which ask indexes themselves and may build sdists."""
+RESOLUTION_MEMORY: Final = 4 << 30
+SLOWEST: Final = 1000
+"""Bytes a second, over each :data:`WINDOW`, that a transfer must have."""
+WINDOW: Final = 60.0
+
+
+class TooMuch(OSError):
+    """A transfer has more bytes than it may have."""
+
+
+class TooSlow(TimeoutError):
+    """A transfer has fewer bytes a second than it must have."""
+
+
+def arriving(response: requests.Response, *, decode: bool = False) -> Iterator[bytes]:
+    """Yield the body of a streamed response as it arrives.
+
+    Nothing is collected: a server that sends a byte now and then mustn't keep this process waiting for more.
+
+    Parameters
+    ----------
+    decode
+        Whether to undo a ``Content-Encoding``.
+
+    Raises
+    ------
+    requests.ConnectionError
+        The connection was lost, or was silent for too long.
+    """
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    while True:
+        try:
+            chunk = response.raw.read1(_CHUNK, decode_content=decode)
+        except HTTPError as error:
+            raise requests.ConnectionError(error) from error
+        if not chunk:
+            return
+        yield chunk
+
+
+def bounded(
+    chunks: Iterable[bytes],
+    *,
+    most: int | None = None,
+    window: float = WINDOW,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[bytes]:
+    """Yield *chunks*, up to *most* bytes and no slower than :data:`SLOWEST`.
+
+    Parameters
+    ----------
+    chunks
+        As they arrive: what collects bytes for a while hides how slow they come.
+    most
+        In bytes; ``None`` where nobody knows.
+    window
+        Seconds over which the speed is measured.
+    clock
+        Monotonic time in seconds.
+
+    Raises
+    ------
+    TooMuch
+        There are more bytes.
+    TooSlow
+        They come too slowly.
+
+    >>> list(bounded([b"abc", b"d"], most=3))
+    Traceback (most recent call last):
+    ...
+    imagesync.core.limits.TooMuch: more than the 3 bytes that it may have
+    """
+    total = arrived = 0
+    began = clock()
+    for chunk in chunks:
+        total += len(chunk)
+        if most is not None and total > most:
+            raise TooMuch(f"more than the {most} bytes that it may have")
+        yield chunk
+        # The time that the consumer takes counts for the next window at the latest.
+        arrived += len(chunk)
+        if (now := clock()) - began >= window:
+            if arrived < SLOWEST * window:
+                raise TooSlow(f"only {arrived} bytes in {now - began:.0f} s")
+            began, arrived = now, 0
+
+
+def retry_after(response: requests.Response) -> float | None:
+    """Return the seconds that a response asks to wait (RFC 9110, "Retry-After"), or ``None``.
+
+    It is :data:`LONGEST_PAUSE` at most.
+    """
+    from datetime import datetime, timezone
+    from email.utils import parsedate_to_datetime
+
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return LONGEST_PAUSE if len(value) > 5 else min(float(value), LONGEST_PAUSE)
+    try:
+        moment = parsedate_to_datetime(value)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return min(max(0.0, (moment - datetime.now(timezone.utc)).total_seconds()), LONGEST_PAUSE)
+
+
+def run_bounded(
+    command: Sequence[str], *, env: Mapping[str, str], timeout: float | None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program that asks indexes itself, and return its output.
+
+    Parameters
+    ----------
+    timeout
+        In seconds, at most and by default :data:`RESOLUTION_SECONDS`.
+
+    Raises
+    ------
+    subprocess.TimeoutExpired
+        It took longer, and was ended.
+    """
+    import subprocess
+
+    with subprocess.Popen(
+        command,
+        env=dict(env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        _limit_memory(process.pid)
+        try:
+            stdout, stderr = process.communicate(
+                timeout=min(timeout or RESOLUTION_SECONDS, RESOLUTION_SECONDS)
+            )
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def _limit_memory(pid: int) -> None:
+    """Limit the memory of a process: an answer of an index without an end is held in memory."""
+    if sys.platform == "linux":
+        import resource
+
+        with suppress(OSError):  # it has ended
+            hard = resource.prlimit(pid, resource.RLIMIT_DATA)[1]
+            most = RESOLUTION_MEMORY if hard == resource.RLIM_INFINITY else min(hard, RESOLUTION_MEMORY)
+            resource.prlimit(pid, resource.RLIMIT_DATA, (most, hard))

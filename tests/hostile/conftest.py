@@ -1,0 +1,44 @@
+"""What the hostile tests share: how much they try, and the figures of what held."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+# `make hostile` tries more, and other things each time; `make test` the same few each time.
+IS_CAMPAIGN: Final = os.environ.get("IMAGESYNC_HOSTILE") == "campaign"
+EXAMPLES: Final = int(os.environ.get("IMAGESYNC_HOSTILE_EXAMPLES", "1500" if IS_CAMPAIGN else "30"))
+settings.register_profile(
+    "hostile",
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=not IS_CAMPAIGN,
+    database=None,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+_TRIED: Final[Counter[str]] = Counter()
+
+
+@pytest.fixture(scope="session")
+def tried() -> Callable[[str], None]:
+    """Return a function that counts a trial of a kind."""
+
+    def count(kind: str) -> None:
+        _TRIED[kind] += 1
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how often each kind was tried. What didn't hold is a failure, and stops its kind."""
+    if _TRIED:
+        terminalreporter.section("hostile inputs: kind, tried")
+        for kind, number in sorted(_TRIED.items()):
+            terminalreporter.line(f"{number:7} {kind}")
+        terminalreporter.line(f"{sum(_TRIED.values()):7} in all")
