@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -217,19 +216,19 @@ class ContainerCluster(GroupedCluster):
     def _in_thread(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> asyncio.Future[Any]:  # noqa: ANN401
         return asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *arguments, **options))
 
-    async def _start(self) -> None:
+    async def _bring_up(self) -> None:
         try:
             if self.status == Status.created:
                 if self._launching is None:
                     self._launching = asyncio.ensure_future(self._launch())
                 await self._launching
-            await super()._start()
+            await self._connect()
             await check_scheduler(self.scheduler_comm, strict=self._strict)
             await self._begin_check()
             if self.called_from_running_loop and self.asynchronous and self._wait == "workers":
                 await self._await_workers(JOIN_TIMEOUT)
         except BaseException as error:
-            await self._close()
+            await self._take_down()
             # Dask wraps the error that has the message for the user.
             if not isinstance(error, ImagesyncError) and isinstance(error.__cause__, ImagesyncError):
                 raise error.__cause__ from error.__cause__.__cause__
@@ -276,10 +275,9 @@ class ContainerCluster(GroupedCluster):
     def _create_workers(self, containers: Mapping[str | int, str]) -> None:
         """Create the worker of each specification; those that have a container already aren't started."""
         for name, spec in self.worker_spec.items():
-            self.workers[name] = worker = spec["cls"]("", name=name, **spec["options"])
+            worker = spec["cls"]("", name=name, **spec["options"])
             worker.container = containers.get(name, "")
-            worker._cluster = weakref.ref(self)
-            self._created.add(worker)
+            self._add_worker(name, worker)
 
     def _end(self) -> None:
         self._closing = asyncio.ensure_future(self._finish())
@@ -298,7 +296,7 @@ class ContainerCluster(GroupedCluster):
             await self._await_workers()
             await check_agreement(self, strict=False, session=self._session)
 
-    async def _close(self) -> None:
+    async def _take_down(self) -> None:
         if self.status == Status.closed:
             return
         if self._closing is None:
@@ -311,8 +309,7 @@ class ContainerCluster(GroupedCluster):
         # Clients don't try to connect again to a cluster that is closing.
         self.status = Status.closing
         await self._settle()
-        if self._adaptive is not None:
-            self._adaptive.stop()
+        self._stop_adapting()
         for task in (self._checking, self._watching):
             if task is not None:
                 task.cancel()
@@ -322,14 +319,9 @@ class ContainerCluster(GroupedCluster):
             with suppress(OSError, asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self.scheduler_comm.terminate(), FAREWELL_TIMEOUT)
         await self._tear_down()
-        # What was refused before doesn't matter any more.
-        await asyncio.gather(*self._futures, return_exceptions=True)
-        self._futures.clear()
+        await self._await_background()
         self.scheduler_info = SchedulerInfo({**self.scheduler_info, "workers": {}})
-        self.shutdown_scheduler = False
-        # SpecCluster waits for one that is closing.
-        self.status = Status.failed if hasattr(self, "_lock") else Status.created
-        await super()._close()
+        await self._disconnect()
         if failed:
             self.status = Status.failed
 
@@ -341,19 +333,14 @@ class ContainerCluster(GroupedCluster):
         if self.scheduler is not None:
             # Otherwise pending tasks of SpecCluster would ask it to retire workers, with a long time-out.
             self.scheduler.status = Status.closing
-        lock = getattr(self, "_lock", None)
-        if lock is not None:
-            # The holder may be waiting for a scheduler that no longer answers.
-            with suppress(asyncio.TimeoutError, TimeoutError):
-                await asyncio.wait_for(lock.acquire(), SETTLE_TIMEOUT)
-                lock.release()
+        await self._await_fitting(SETTLE_TIMEOUT)
 
     async def _tear_down(self) -> None:
         """Remove all resources of the cluster and close the connections."""
         if self._listener is not None:
             self._listener.close()
         complete = not self._claimed or await self._remove()
-        for node in (*self._created, *([] if self.scheduler is None else [self.scheduler])):
+        for node in (*self._all_workers, *([] if self.scheduler is None else [self.scheduler])):
             node.mark_closed()
         self.worker_spec, self.workers = {}, {}
         if self._adopted is not None and self._claimed:
@@ -379,6 +366,6 @@ class ContainerCluster(GroupedCluster):
         """Close the cluster after an error in the constructor."""
         if getattr(self, "status", Status.closed) != Status.closed:
             with suppress(Exception):
-                self.sync(self._close)
-        self._loop_runner.stop()
+                self.sync(self._take_down)
+        self._stop_loop()
         self._threads.shutdown(wait=False)

@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -15,10 +15,9 @@ from typing import Any, cast
 
 import dask
 from dask.utils import parse_timedelta
-from distributed import Client, Status
-from distributed.deploy.cluster import Cluster
-from distributed.deploy.spec import SpecCluster
+from distributed import Status
 
+from imagesync.cluster.dask_cluster import DaskCluster
 from imagesync.cluster.events import Event
 from imagesync.cluster.losses import Losses
 from imagesync.cluster.processes import SchedulerContainer, WorkerContainer
@@ -35,17 +34,8 @@ POLL = 0.05  # seconds between looks at the workers that have joined
 EVENT_TIMEOUT = 2.0  # seconds for the engine to report why the scheduler ended
 
 
-def _has_lost_a_client(cluster: SupervisedCluster) -> bool:
-    """Return ``True`` if a client of the cluster works, and its connection has ended."""
-    for client in list(Client._instances):
-        comm = getattr(client.scheduler_comm, "comm", None)
-        if client.cluster is cluster and client.status == "running" and comm is not None and comm.closed():
-            return True
-    return False
-
-
-class SupervisedCluster(SpecCluster):
-    """A ``SpecCluster`` that replaces lost workers, and keeps the results of retired ones.
+class SupervisedCluster(DaskCluster):
+    """A Dask cluster that replaces lost workers.
 
     Dask closes a worker that hasn't come back within ``distributed.deploy.lost-worker-timeout``, and leaves
     the cluster with one fewer. Here it is replaced, as long as the specification has it. A worker that is
@@ -58,65 +48,36 @@ class SupervisedCluster(SpecCluster):
         self._early: list[Event] = []
         self._retired: set[str] = set()  # containers
         self._watching: asyncio.Future[None] | None = None
-        self._closing: asyncio.Future[None] | None = None
         self.lost = ""
         """Why the cluster ended unexpectedly or failed; empty if it didn't."""
         super().__init__(*args, **options)
 
-    @property
-    def status(self) -> Status:
-        """Status of the cluster; ``closing`` as soon as the scheduler has hung up on a client.
-
-        Clients look at it when their connections end, before the engine reports the scheduler's end. To a
-        cluster that is closing they don't try to connect again, which would be in vain.
-        """
-        lost = self._status == Status.running and _has_lost_a_client(self)
-        return Status.closing if lost else self._status
-
-    @status.setter
-    def status(self, status: Status) -> None:
-        self._status = status
-
-    async def _start(self) -> None:
-        await super()._start()
+    async def _connect(self) -> None:
+        await super()._connect()
         for identity in self.scheduler_info["workers"].values():
-            self._welcome(identity)
+            self._on_joined(identity)
         self._watching = asyncio.ensure_future(self._watch_missing())
         early, self._early = self._early, []
         for event in early:
             self._handle_event(event)
 
-    async def _correct_state_internal(self) -> None:
-        retiring = set(self.workers) - set(self.worker_spec)
-        self._retired |= {self.workers[name].container for name in retiring}
-        if retiring and self.scheduler_comm is not None and self._closing is None:
-            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
-            await self.scheduler_comm.retire_workers(names=list(retiring))
-        await super()._correct_state_internal()
+    def _on_retiring(self, names: Iterable[Any]) -> None:
+        self._retired |= {self.workers[name].container for name in names}
+
+    def _on_fitted(self) -> None:
         # Workers are known by now that ended before the engine's other containers had started.
         early, self._early = self._early, []
         for event in early:
             self._handle_worker_event(event)
 
-    def _update_worker_status(self, op: str, msg: Any) -> None:  # noqa: ANN401
-        if op == "add":
-            for worker in msg["workers"].values():
-                self._welcome(worker)
-        if op != "remove":
-            super()._update_worker_status(op, msg)
-            return
-        identity = self.scheduler_info["workers"][msg]
+    def _on_left(self, identity: Mapping[str, Any]) -> None:
         name = identity["name"]
         if (worker := self.workers.get(name)) and not self._losses.is_replaced(identity):
             delay = parse_timedelta(dask.config.get("distributed.deploy.lost-worker-timeout"))
             replacing = partial(self._replace_if_lost, name, worker, self._arrivals[name], delay)
-            asyncio.get_running_loop().call_later(
-                delay, lambda: self._futures.add(asyncio.ensure_future(replacing()))
-            )
-        Cluster._update_worker_status(self, op, msg)
+            asyncio.get_running_loop().call_later(delay, lambda: self._in_background(replacing()))
 
-    def _welcome(self, identity: Mapping[str, Any]) -> None:
-        """Record that a worker has joined, and the losses that it reports."""
+    def _on_joined(self, identity: Mapping[str, Any]) -> None:
         if self._losses.is_replaced(identity):
             return
         name = identity["name"]
@@ -203,13 +164,13 @@ class SupervisedCluster(SpecCluster):
             return
         worker = self.workers.pop(name)
         self._losses.replace(name)
-        self._futures.add(asyncio.ensure_future(worker.close()))
+        self._in_background(worker.close())
         if name not in self.worker_spec:
             return  # it was to go
         if self._record_loss(name, ended, age=age, counts=counts) or last:
             self._give_up(name, worker.last_output)
         else:
-            self._correct_state().add_done_callback(self._after_replacement)
+            self._fit().add_done_callback(self._after_replacement)
 
     def _record_loss(self, name: Hashable, ended: str, *, age: float = 0, counts: bool = True) -> bool:
         """Log the loss of a worker, and return ``True`` if it has been lost too often."""
@@ -241,24 +202,23 @@ class SupervisedCluster(SpecCluster):
         if not self.worker_spec:
             self._end()
 
-    async def _watch_worker_status(self, comm: Any) -> None:  # noqa: ANN401
-        await super()._watch_worker_status(comm)
-        # The connection has ended. Give the engine time to report the cause.
+    def _on_hung_up(self) -> None:
+        # Give the engine time to report the cause.
         asyncio.get_running_loop().call_later(EVENT_TIMEOUT, self._on_scheduler_silence)
 
     def _on_scheduler_silence(self) -> None:
-        if self._closing is None and self._status in {Status.running, Status.failed}:
+        if self._closing is None and self._own_status in {Status.running, Status.failed}:
             self._mark_lost("The connection to the scheduler has ended.")
 
     def _on_event(self, event: Event) -> None:
         """Pass an event of the engine from the listener's thread to the event loop."""
         with suppress(RuntimeError):  # the loop is closed, and so is the cluster
-            self._loop_runner.loop.add_callback(self._handle_event, event)
+            self._call_soon(self._handle_event, event)
 
     def _handle_event(self, event: Event) -> None:
         if self._closing is not None:
             return
-        if self._status not in {Status.running, Status.failed}:
+        if self._own_status not in {Status.running, Status.failed}:
             self._early.append(event)
             return
         scheduler = cast("SchedulerContainer", self.scheduler).container
@@ -281,7 +241,7 @@ class SupervisedCluster(SpecCluster):
                 if event.container not in self._retired:
                     self.worker_spec.pop(name, None)
                 del self.workers[name]
-                self._futures.add(asyncio.ensure_future(worker.close()))
+                self._in_background(worker.close())
                 return True
             if event.action == "die":
                 ended = f"is replaced, since its container ended with {event.exit_code}"

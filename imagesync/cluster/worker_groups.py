@@ -131,7 +131,7 @@ class GroupedCluster(SupervisedCluster):
         if cores is not None:
             n = max(n, math.ceil(cores / spec["options"]["nthreads"]))
         self._resize(worker_group, spec, n)
-        self._loop_runner.loop.add_callback(self._correct_state)
+        self._call_soon(self._fit)
         return NoOpAwaitable() if self.asynchronous else None
 
     def scale_up(self, n: int = 0, memory: str | int | None = None, cores: int | None = None) -> Any:  # noqa: ANN401
