@@ -22,6 +22,7 @@ from tests.channels.environments import make_conda_environment
 from tests.channels.server import ChannelServer
 from tests.commands import CommandLine, Finished, clean_environ
 from tests.environments import make_environment
+from tests.integration.builder_differences import differing_files, differing_options, image_of_layout
 from tests.integration.old_conda_packages import write_old_packages
 from tests.integration.shared_conda_packages import shared_packages
 from tests.passwords import Password
@@ -71,6 +72,7 @@ def built(
     with ChannelServer(channel, token=TOKEN.word) as server:
         local = make_conda_environment(server.url_with_credentials, PACKAGES, folder / "env")
         local.install("--no-deps", "--editable", project)
+        local.install("--no-deps", "toolz==1.0.0", "markupsafe==3.0.2")
         (folder / "condarc").write_text(f"channels: [{server.url_with_credentials}]\npkgs_dirs: [none]\n")
         environ = {
             **clean_environ(),
@@ -154,6 +156,22 @@ def test_script_of_a_package_was_run(built: Built, ours: Engine) -> None:
     result = ours.run(RunRequest(built.reference, ("cat", "/opt/env/share/anvil/linked"), timeout=60))
     assert result.stdout.decode() == "/opt/env\n"
     assert "anvil has a script that runs in the build" in built.output[-1].stderr
+
+
+def test_image_without_an_engine_is_the_same(
+    built: Built, root_image: str, engine: docker.DockerClient
+) -> None:
+    """conda, with packages of an index and of the user's own on top."""
+    base = f"docker-daemon:{root_image}"
+    cli = built.cli.with_environ(IMAGESYNC_BASE=base, IMAGESYNC_BUILDER="oci")
+    refused = cli.run("build")
+    assert refused.returncode == 1
+    assert "post-link scripts, which need a running container: anvil" in refused.stderr
+    finished = cli("build", "--skip-scripts", "--output", "oci:image:latest")
+    assert "The post-link script of the conda package anvil is skipped" in finished.stderr
+    image = image_of_layout(cli.cwd / "image")
+    assert differing_files(engine, built.reference, image) == {}
+    assert differing_options(engine, built.reference, image, same_base=True) == {}
 
 
 def test_token_is_nowhere(built: Built, engine: docker.DockerClient) -> None:
