@@ -27,6 +27,7 @@ from tests.integration.dask_project import ContainerCluster, DaskProject, make_p
 from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.local_registry import LocalRegistry, forget, forget_all
 
+collect_ignore = ["dask_contract.py"]  # a program for an environment with Dask alone, not a module
 ROOT = Path(__file__).parents[2]
 LABEL_NAME = "org.opencontainers.image.ref.name"
 LABEL_PACKAGES = "dev.imagesync.packages-hash"
