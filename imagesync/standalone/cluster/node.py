@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from imagesync.standalone.cluster.scheduler import open_dashboard, wait_for_silence
+
 PREFIX = "imagesync: "
 READY = PREFIX + "ready"
 SYNC = "imagesync-sync"  # the name of the plugins of a sync, of which nannies have their own
@@ -29,8 +31,6 @@ LOSSES = 3  # losses of one worker within WINDOW after which it isn't started ag
 WINDOW = 60.0  # seconds
 LINGER = 5.0  # seconds in which the client can read the log of a container that gives up
 NAME_TIMEOUT = 15.0  # seconds for the scheduler's name to have an address, once it had one
-HEARTBEAT = 30.0  # seconds without a message from its client after which a scheduler of a swarm ends
-FIRST_HEARTBEAT = 120.0  # seconds for the first one
 GRACE = 3.0  # seconds that a scheduler has to close when its client has gone
 
 # Reasons after which a worker isn't restarted.
@@ -236,11 +236,11 @@ async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN4
     await scheduler
     _on_stop(scheduler.close)
     if config["lifeline"] == "heartbeat":
-        heartbeat = asyncio.ensure_future(_end_without_heartbeat(scheduler))
+        heartbeat = asyncio.ensure_future(_end_without_client(scheduler))
     else:
         heartbeat = None
     print(READY, flush=True)
-    dashboard = asyncio.ensure_future(_open_dashboard(scheduler, config["workers"]))
+    dashboard = asyncio.ensure_future(open_dashboard(scheduler, config["workers"]))
     await scheduler.finished()
     for task in (dashboard, heartbeat):
         if task is not None:
@@ -248,62 +248,10 @@ async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN4
     return 0
 
 
-async def _end_without_heartbeat(scheduler: Any) -> None:  # noqa: ANN401
-    """Close the scheduler when the cluster's object stops reporting, which it does each second."""
-    import asyncio
-
-    report = scheduler.handlers["set_metadata"]
-    last = time.monotonic() + FIRST_HEARTBEAT - HEARTBEAT
-
-    def hear(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
-        nonlocal last
-        last = time.monotonic()
-        return report(*arguments, **options)
-
-    scheduler.handlers["set_metadata"] = hear
-    while (left := last + HEARTBEAT - time.monotonic()) > 0:
-        # After the first report, which may take longer, the remaining time is shorter.
-        await asyncio.sleep(min(left, 1.0))
+async def _end_without_client(scheduler: Any) -> None:  # noqa: ANN401
+    await wait_for_silence(scheduler)
     _say("the client has gone")
     await scheduler.close()
-
-
-async def _open_dashboard(scheduler: Any, workers: int) -> None:  # noqa: ANN401
-    """Add the dashboard once the workers have connected: importing Bokeh takes longer than all the rest."""
-    import asyncio
-
-    from tornado.web import ErrorHandler
-
-    class Loading(ErrorHandler):
-        """A page that reloads each second until the dashboard is ready."""
-
-        def prepare(self) -> None:
-            self.set_status(503)
-            self.finish('<meta http-equiv="refresh" content="1">The dashboard is being loaded.')
-
-    settings = scheduler.http_application.settings
-    settings.update(default_handler_class=Loading, default_handler_args={"status_code": 503})
-    for _ in range(50):
-        if len(scheduler.workers) >= workers:
-            break
-        await asyncio.sleep(0.1)
-    try:
-        module = await asyncio.get_running_loop().run_in_executor(None, _import_dashboard)
-        module.connect(scheduler.http_application, scheduler.http_server, scheduler, prefix="")
-    except ImportError:
-        from distributed.http.scheduler import missing_bokeh
-
-        scheduler.http_application.add_handlers(
-            ".*", [("/" + path.lstrip("/"), *rest) for path, *rest in missing_bokeh.routes]
-        )
-    finally:
-        del settings["default_handler_class"], settings["default_handler_args"]
-
-
-def _import_dashboard() -> Any:  # noqa: ANN401
-    import distributed.dashboard.scheduler
-
-    return distributed.dashboard.scheduler
 
 
 async def _work(config: dict[str, Any], security: Any) -> int:  # noqa: ANN401

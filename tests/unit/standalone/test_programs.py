@@ -19,7 +19,8 @@ ROOT = Path(standalone.__file__).parent
 HOST_MODULES = {"programs"}
 # What other packages a program finds where it runs: Dask in a cluster, PyPA's installer beside it in a build.
 PROVIDED = {
-    "cluster.node": {"dask", "distributed", "tornado"},
+    "cluster.node": {"dask", "distributed"},
+    "cluster.scheduler": {"distributed", "tornado"},
     "cluster.apply_sync": {"distributed"},
     "image.install_wheels": {"installer"},
 }
@@ -66,9 +67,16 @@ def test_text_of_a_program_is_one_module_without_clashing_names(name: str) -> No
     assert sum(isinstance(node, ast.If) and "__main__" in ast.dump(node.test) for node in tree.body) <= 2
 
 
-@pytest.mark.parametrize("name", ["host.probe", "cluster.node"])
-def test_program_that_starts_as_a_file_imports_no_other_module(name: str) -> None:
-    assert "imagesync.standalone" not in program_path(name).read_text(encoding="utf-8")
+def test_probe_starts_as_a_file_and_imports_no_other_module() -> None:
+    assert "imagesync.standalone" not in program_path("host.probe").read_text(encoding="utf-8")
+
+
+def test_process_1_of_a_cluster_imports_very_little() -> None:
+    statements = ast.parse(program_text("cluster.node")).body
+    at_start = {
+        name for one in statements if isinstance(one, ast.Import | ast.ImportFrom) for name in imports(one)
+    }
+    assert at_start == {"__future__", "collections.abc", "os", "signal", "sys", "time", "typing"}
 
 
 def test_text_of_a_program_runs_without_imagesync(tmp_path: Path) -> None:
