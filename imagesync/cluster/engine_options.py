@@ -34,7 +34,7 @@ class EngineOptions:
 
 
 # The cluster's own: without them it neither works nor ends.
-_RESERVED = ("auto_remove", "network_mode", "port_bindings", "restart_policy", "version")
+_RESERVED = ("auto_remove", "mounts", "network_mode", "port_bindings", "restart_policy", "version")
 
 
 def make_engine_options(
@@ -45,6 +45,22 @@ def make_engine_options(
     docker: Mapping[str, Any] | None = None,
 ) -> EngineOptions:
     """Return the options from a user's arguments; a size may be written as ``2g``.
+
+    Raises
+    ------
+    UsageError
+        As for :func:`check_docker`, or the size isn't one.
+    """
+    return EngineOptions(
+        SHM_SIZE if shm_size is None else parse_size(str(shm_size)),
+        network,
+        dict(labels or {}),
+        check_docker(docker),
+    )
+
+
+def check_docker(docker: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return *docker* if containers of a cluster can have these arguments of ``create_host_config``.
 
     Raises
     ------
@@ -62,12 +78,7 @@ def make_engine_options(
                 f"docker={{{name!r}: ...}} isn't an option of a cluster's containers.",
                 hint="Arguments of the Docker SDK's create_host_config, such as ulimits, devices, runtime.",
             )
-    return EngineOptions(
-        SHM_SIZE if shm_size is None else parse_size(str(shm_size)),
-        network,
-        dict(labels or {}),
-        check_json("docker", docker),
-    )
+    return check_json("docker", docker)
 
 
 def check_json(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -21,7 +21,6 @@ _MARKERS = ("/.dockerenv", "/run/.containerenv")
 # Of the engine's files mounted in each container, and of control groups of version 1.
 _SOURCES = ("/proc/self/mountinfo", "/proc/self/cgroup")
 _ID = re.compile(r"[/-]([0-9a-f]{64})(?:[/.]|$)", re.MULTILINE)
-_OWN_NETWORK = ("host", "none", "container:", "ns:")
 
 
 def in_container() -> bool:
@@ -65,6 +64,17 @@ def leave_network(api: docker.APIClient, network: str) -> None:
             api.disconnect_container_from_network(container, network, force=True)
 
 
+def has_own_network(mode: str) -> bool:
+    """Return whether a container with this ``NetworkMode`` can join further networks.
+
+    >>> has_own_network("host"), has_own_network("container:0123abcd")
+    (False, False)
+    >>> has_own_network("hosting_default")
+    True
+    """
+    return mode not in {"host", "none"} and not mode.startswith(("container:", "ns:"))
+
+
 def _own_container(api: docker.APIClient) -> str | None:
     """Return the ID of this process's container, unless that has no network of its own."""
     import docker.errors
@@ -73,7 +83,7 @@ def _own_container(api: docker.APIClient) -> str | None:
         with suppress(docker.errors.APIError):
             found = api.inspect_container(identifier)
             mode = str(found["HostConfig"].get("NetworkMode", ""))
-            return None if mode.startswith(_OWN_NETWORK) else str(found["Id"])
+            return str(found["Id"]) if has_own_network(mode) else None
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from distributed import Status
 from distributed.utils import NoOpAwaitable
 
 from imagesync.cluster.container_options import ClusterSize, Machine, WorkerOptions, size_workers
-from imagesync.cluster.engine_options import check_json
+from imagesync.cluster.engine_options import check_docker, check_json
 from imagesync.cluster.supervised_cluster import SupervisedCluster
 from imagesync.engine.run_options import parse_mounts, parse_size
 from imagesync.errors import UsageError
@@ -24,6 +25,8 @@ _OPTIONS = (
     "n_workers, nthreads, memory_limit, cpus, environment, mounts, gpus, resources, nanny, worker_options,"
     " shm_size, docker"
 )
+# Valid in names of containers; the other workers have numbers.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,39}")
 
 
 def make_groups(
@@ -55,8 +58,11 @@ def make_groups(
 def _group(
     name: str, given: dict[str, Any], *, machine: Machine, worker: WorkerOptions
 ) -> tuple[int, WorkerOptions]:
-    if not name or name.isdigit():
-        raise UsageError(f"A group of workers can't be called {name!r}.")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(
+            f"A group of workers can't be called {name!r}.",
+            hint="Use up to 40 letters, digits, '-', '_' and '.'; begin with a letter.",
+        )
     size = ClusterSize(
         given.pop("n_workers", 1),
         given.pop("nthreads", worker.nthreads),
@@ -66,14 +72,15 @@ def _group(
     engine = replace(
         worker.engine,
         shm_size=parse_size(str(given.pop("shm_size", worker.engine.shm_size))),
-        docker={**worker.engine.docker, **check_json("docker", given.pop("docker", None))},
+        docker={**worker.engine.docker, **check_docker(given.pop("docker", None))},
     )
+    resources = given.pop("resources", None)
     options = replace(
         worker,
-        environment={**worker.environment, **given.pop("environment", {})},
-        mounts=(*worker.mounts, *parse_mounts(given.pop("mounts", ()))),
+        environment={**worker.environment, **(given.pop("environment", None) or {})},
+        mounts=(*worker.mounts, *parse_mounts(given.pop("mounts", None) or ())),
         gpus=str(given.pop("gpus", worker.gpus) or ""),
-        resources=dict(given.pop("resources", worker.resources)),
+        resources=dict(worker.resources if resources is None else resources),
         nanny=given.pop("nanny", worker.nanny),
         dask={**worker.dask, **check_json("worker_options", given.pop("worker_options", None))},
         engine=engine,
@@ -118,14 +125,19 @@ class GroupedCluster(SupervisedCluster):
         Raises
         ------
         UsageError
-            There is no such group.
+            There is no such group, or its workers have no limit by which *memory* could be shared out.
         """
-        if not self._groups and not worker_group:
-            return super().scale(n, memory, cores)
         if worker_group and worker_group not in self._groups:
             known = ", ".join(self._groups) or "none"
             raise UsageError(f"The cluster has no group {worker_group}; its groups: {known}.")
         spec = self._groups[worker_group] if worker_group else self.new_spec
+        if memory is not None and not spec["options"]["memory_limit"]:
+            raise UsageError(
+                "These workers have no memory limit, so memory= doesn't say how many there are to be.",
+                hint="Give the number of workers, or cores=.",
+            )
+        if not self._groups:
+            return super().scale(n, memory, cores)
         if memory is not None:
             n = max(n, math.ceil(parse_bytes(memory) / spec["options"]["memory_limit"]))
         if cores is not None:

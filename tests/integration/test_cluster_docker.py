@@ -175,7 +175,8 @@ def test_scaling_by_hand_and_by_load(make: Make) -> None:
 
 
 def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) -> None:
-    cluster = make(n_workers=1, groups={"big": {"n_workers": 1, "nthreads": 2, "resources": {"press": 1}}})
+    big = {"n_workers": 1, "nthreads": 2, "resources": {"press": 1}, "memory_limit": 0}
+    cluster = make(n_workers=1, groups={"big": big})
     with Client(cluster) as client:
         cluster.wait_for_workers(2, timeout=60)
         future = client.submit(lambda: __import__("distributed").get_worker().name, resources={"press": 1})
@@ -187,6 +188,8 @@ def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) 
         assert {worker["name"] for worker in cluster.scheduler_info["workers"].values()} == {"big-0", "big-1"}
         with pytest.raises(UsageError, match="has no group small"):
             cluster.scale(1, worker_group="small")
+        with pytest.raises(UsageError, match="have no memory limit"):
+            cluster.scale(memory="4GiB", worker_group="big")
 
 
 def test_asynchronous_cluster_computes_and_is_removed(
