@@ -34,7 +34,9 @@ from imagesync.store.store import Store, StoredFile
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
 
-_FORMAT = 2  # raised when the same wheel would give another archive
+# Raised when the same wheel would give another archive. With Python 3.10 that is so whenever the worker's
+# program changes: marshal marks the strings that the program has interned.
+_FORMAT = 3
 _MOST_WORKERS = 8
 
 
