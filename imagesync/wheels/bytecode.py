@@ -150,13 +150,15 @@ class _Ended(Exception):
 def find_compiler(python: Interpreter, minor: str) -> str | None:
     """Return the path of a CPython whose bytecode an interpreter of version *minor* accepts, or ``None``.
 
-    Released versions with the same feature version have the same magic number.
+    Released versions with the same feature version have the same magic number. Of those in ``PATH`` it is the
+    first that starts: shims of pyenv don't for versions that aren't active.
     """
     if python.implementation == "cpython" and python.minor == minor and python.executable:
         return python.executable
     if sys.implementation.name == "cpython" and _running_minor() == minor:
         return sys.executable
-    return shutil.which(f"python{minor}")
+    found = (shutil.which(f"python{minor}", path=folder) for folder in os.get_exec_path())
+    return next((path for path in found if path and _cpython_version(path).startswith(f"{minor}.")), None)
 
 
 def compiler_version(python: Interpreter, minor: str) -> str:
@@ -168,9 +170,28 @@ def compiler_version(python: Interpreter, minor: str) -> str:
         return python.version
     if executable == sys.executable:
         return platform.python_version()
-    command = [executable, "-I", "-S", "-c", "import platform; print(platform.python_version())"]
-    done = subprocess.run(command, capture_output=True, check=False, encoding="utf-8")
-    return done.stdout.strip()
+    return _cpython_version(executable)
+
+
+def _cpython_version(executable: str) -> str:
+    """Return the full version of a CPython that can compile wheels; empty for anything else."""
+    # What the compiler imports is imported here, too.
+    script = (
+        "import json, platform, zipfile, zlib\n"
+        "print(platform.python_implementation(), platform.python_version())"
+    )
+    try:
+        done = subprocess.run(
+            [executable, "-I", "-S", "-c", script],
+            capture_output=True,
+            check=False,
+            encoding="utf-8",
+            timeout=30,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return ""
+    implementation, _, version = done.stdout.strip().partition(" ")
+    return version if implementation == "CPython" else ""
 
 
 def _running_minor() -> str:

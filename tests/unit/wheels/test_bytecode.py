@@ -244,6 +244,28 @@ def test_no_bytecode_without_an_interpreter_of_that_version(
     assert compile_with(store, FILES, executable="", minor="3.99") == ()
 
 
+def test_interpreter_that_does_not_start_is_passed_over(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(folder: str, command: str) -> str:
+        path = tmp_path / folder / f"python{MINOR}"
+        path.parent.mkdir()
+        path.write_text(f"#!/bin/sh\n{command}\n")
+        path.chmod(0o755)
+        return os.fspath(path.parent)
+
+    # As a shim of pyenv's for a version that isn't active; another version by that name; and one that starts.
+    shim = script("shims", "exit 127")
+    other = script("other", "echo CPython 2.7.18")
+    good = script("bin", f'exec {sys.executable} "$@"')
+    monkeypatch.setattr("imagesync.wheels.bytecode._running_minor", lambda: "another")
+    monkeypatch.setenv("PATH", os.pathsep.join((shim, other, good)))
+    (archive,) = compile_with(store, FILES, executable="")
+    assert len(names(archive)) == len(COMPILED)
+    monkeypatch.setenv("PATH", os.pathsep.join((shim, other)))
+    assert compile_with(store, FILES, executable="") == ()
+
+
 def test_module_that_is_too_large_is_left_out_and_named(store: Store) -> None:
     large = b"x = 1\n" * (3 << 20)
     progress = RecordedLines()
