@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 PAGES = [
+    ROOT / "CONTRIBUTING.md",
     DOCS / "architecture.md",
     DOCS / "development.md",
     DOCS / "glossary.md",

@@ -11,7 +11,7 @@ import pytest
 from imagesync.cli.main import cli
 
 ROOT = Path(__file__).parents[3]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 _CONTEXT = click.Context(cli)
 COMMANDS = {name: cli.resolve_command(_CONTEXT, [name])[1] for name in cli.list_commands(_CONTEXT)}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
