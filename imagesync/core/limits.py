@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ _CHUNK = 256 * 1024
 HEADERS: Final = 4 << 20
 """Bytes of the headers of a package's metadata file, which may hold its description."""
 LOCK_FILE: Final = 64 << 20
+LABEL: Final = 64 << 20
+"""Bytes of the decompressed value of an image's label."""
 LONGEST_PAUSE: Final = 60.0
 """Seconds to wait before another attempt, whatever a server asks for."""
 RESOLUTION_SECONDS: Final = 3600.0
@@ -112,6 +115,36 @@ def bounded(
             if arrived < SLOWEST * window:
                 raise TooSlow(f"only {arrived} bytes in {now - began:.0f} s")
             began, arrived = now, 0
+
+
+def inflate(content: bytes, *, most: int, wbits: int = zlib.MAX_WBITS) -> bytes:
+    """Return the decompressed *content*.
+
+    Parameters
+    ----------
+    most
+        Bytes of the result; little can be compressed to a thousandth.
+    wbits
+        The format, as in :func:`zlib.decompress`.
+
+    Raises
+    ------
+    zlib.error
+        It is damaged, incomplete, or more than *most*.
+
+    >>> inflate(zlib.compress(b"abc"), most=3)
+    b'abc'
+    >>> inflate(zlib.compress(b"abcd"), most=3)
+    Traceback (most recent call last):
+    ...
+    zlib.error: not all within 3 bytes
+    """
+    inflater = zlib.decompressobj(wbits)
+    # One byte more: it takes the call that has room left to see the end.
+    inflated = inflater.decompress(content, most + 1)
+    if len(inflated) > most or not inflater.eof:
+        raise zlib.error(f"not all within {most} bytes")
+    return inflated
 
 
 def retry_after(response: requests.Response) -> float | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from imagesync.core.limits import LABEL, inflate
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import sysconfig_platform
 from imagesync.core.strict_json import load_json
@@ -172,7 +173,7 @@ def to_text(inventory: Inventory) -> str:
 def from_text(text: str) -> Inventory | None:
     """Return the inventory from a label's value, or ``None`` if it is invalid."""
     try:
-        return Inventory.from_dict(load_json(zlib.decompress(base64.b64decode(text, validate=True))))
+        return Inventory.from_dict(load_json(inflate(base64.b64decode(text, validate=True), most=LABEL)))
     except (binascii.Error, zlib.error, ValueError, LookupError, TypeError, AttributeError):
         return None
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from imagesync.core.limits import LABEL, inflate
 from imagesync.core.strict_json import load_json
 from imagesync.lock.conda.locked_records import planned_distributions
 from imagesync.lock.lock import Lock
@@ -90,7 +91,7 @@ def from_label(text: str, plan: Plan) -> Lock | None:
     planned |= {package.name: package for package in planned_distributions(plan)}
     conda = {package.name: package for package in plan.conda}
     try:
-        document = load_json(zlib.decompress(base64.b64decode(text, validate=True)))
+        document = load_json(inflate(base64.b64decode(text, validate=True), most=LABEL))
         if document["format"] != _FORMAT:
             return None
         return Lock.from_dict(document, planned=planned, planned_conda=conda)

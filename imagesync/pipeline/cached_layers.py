@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.limits import inflate
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.image.layers.base_contents import base_key, recall_base, remember_base
@@ -280,9 +281,7 @@ def _wheel_facts(part: WheelPart) -> dict[str, Any]:
 
 def _read(blob: Descriptor, repository: Repository) -> dict[str, Any]:
     try:
-        inflater = zlib.decompressobj(wbits=31)
-        content = inflater.decompress(read_document(blob, repository), _MOST_CONTENT)
-        return parse_json(content) if inflater.eof else {}
+        return parse_json(inflate(read_document(blob, repository), most=_MOST_CONTENT, wbits=31))
     except (RegistryError, ValueError, zlib.error):
         return {}
 

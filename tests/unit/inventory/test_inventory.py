@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import base64
 import json
+import zlib
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from imagesync.core.limits import LABEL
 from imagesync.core.names import Level, canonical_name
 from imagesync.diff.sides import read_inventory
 from imagesync.inventory.inventory import (
@@ -160,3 +163,13 @@ def test_invalid_label_gives_no_inventory(text: str) -> None:
 
 def test_entry_ignores_keys_of_later_versions() -> None:
     assert Entry.from_dict({"name": LOOSE_CODE, "version": "", "smell": "sweet"}) == Entry(LOOSE_CODE, "")
+
+
+def test_label_that_expands_beyond_its_bound_is_none(plan: Plan) -> None:
+    text = json.dumps(local_inventory(plan, {}).to_dict())
+    assert from_text(compressed(text)) is not None
+    assert from_text(compressed(text + " " * LABEL)) is None
+
+
+def compressed(text: str) -> str:
+    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
