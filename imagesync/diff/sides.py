@@ -88,6 +88,8 @@ def find_sides(
 
 
 def _is_lock_file(path: Path) -> bool:
+    if path.name == "Pipfile.lock":  # JSON, and pipenv's
+        return path.is_file()
     return path.is_file() and not (path.suffix == ".json" or _first_byte(path) == b"{")
 
 

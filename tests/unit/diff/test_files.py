@@ -32,6 +32,14 @@ def test_side_that_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:
         find_sides(str(side), str(side), session=open_session(quiet=True, cache_dir=tmp_path))
 
 
+def test_lock_file_of_pipenv_is_refused_with_its_export(tmp_path: Path) -> None:
+    path = tmp_path / "Pipfile.lock"
+    path.write_text('{"_meta": {}}')
+    with pytest.raises(UsageError) as caught:
+        find_sides(str(path), str(path), session=open_session(quiet=True, cache_dir=tmp_path))
+    assert "pipenv requirements" in caught.value.hint
+
+
 @pytest.fixture
 def unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
     """Return a session of a local environment that can't be scanned, without an engine."""
