@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 _HEADERS = ("cluster", "workers", "scheduler", "ends with", "image")
 _WIDTH = max(map(len, TARGETS))
-# A backspace keeps click from filling the lines.
 _REMOVAL_SECONDS = 20.0  # for the containers of a cluster, when its start is interrupted
+# A backspace keeps click from filling the lines.
 _TARGETS = "\b\nTargets:\n" + "\n".join(
     f"  {name:{_WIDTH}}  {each.description}" for name, each in TARGETS.items()
 )
