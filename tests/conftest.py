@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from imagesync.store.store import Store
@@ -21,6 +22,12 @@ from tests.environments import LocalEnvironment, feature_version, make_environme
 
 # Environments to make and scripts to run in images, not tests.
 collect_ignore = ["cases"]
+
+# Machines that are busy with images are slow at times. The rest is as in its default profile, or that of CI.
+hypothesis.settings.register_profile(
+    "any speed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any speed")
 
 # A skip stands for something that this machine can't have. Any other reason fails the test.
 ALLOWED_SKIPS = (

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations, count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from imagesync.lock.explain.conflicts import Explanation, Unanswered, explain
@@ -22,7 +22,6 @@ def solver(conflicts: Sequence[frozenset[str]]) -> Callable[[Sequence[str]], boo
     st.lists(st.frozensets(st.sampled_from(NAMES), min_size=1, max_size=3), min_size=1, max_size=4),
     st.frozensets(st.sampled_from(NAMES)),
 )
-@settings(deadline=None)
 def test_conflict_is_minimal_and_the_remedies_are_the_smallest(
     conflicts: list[frozenset[str]], suspects: frozenset[str]
 ) -> None:

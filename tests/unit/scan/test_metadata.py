@@ -7,7 +7,7 @@ import email.policy
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -35,7 +35,6 @@ _lines = st.one_of(
 )
 
 
-@settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.lists(_lines, max_size=12), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_headers_equal_those_of_the_email_parser(lines: list[str], end: str) -> None:
     data = end.join([*lines, ""]).encode()
@@ -54,13 +53,11 @@ def _raw(message: email.message.Message, key: str) -> list[str]:
     return [value for name, value in message.raw_items() if name.lower() == key]  # type: ignore[attr-defined]
 
 
-@settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.binary(max_size=200))
 def test_reader_of_headers_takes_any_content(data: bytes) -> None:
     parse_headers(data, WANTED)
 
 
-@settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.binary(max_size=100))
 def test_invalid_direct_url_raises_value_error(data: bytes) -> None:
     with contextlib.suppress(ValueError):
@@ -85,14 +82,12 @@ def test_byte_order_mark_is_skipped() -> None:
     assert parse_headers(b"\xef\xbb\xbfName: demo\n", WANTED).first("name") == "demo"
 
 
-@settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,8}[A-Za-z0-9])?", fullmatch=True))
 def test_canonical_names_equal_those_of_packaging(name: str) -> None:
     assert is_valid_name(name)
     assert canonical_name(name) == canonicalize_name(name)
 
 
-@settings(deadline=None)  # machines that are busy with images are slow at times
 @given(st.from_regex(r"[0-9]{1,2}(\.[0-9]{1,2}){0,2}[a-z0-9.+-]{0,6}", fullmatch=True))
 def test_valid_versions_are_those_of_packaging(version: str) -> None:
     try:

@@ -168,7 +168,7 @@ NAMES = st.text(
 TREES = st.dictionaries(st.tuples(NAMES, NAMES), st.binary(max_size=200), max_size=8)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tree=TREES)
 def test_repack_keeps_any_files(
     tmp_path_factory: pytest.TempPathFactory, tree: dict[tuple[str, str], bytes]
