@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # Raised when the same wheel would give another archive. With Python 3.10 that is so whenever the worker's
 # program changes: marshal marks the strings that the program has interned.
-_FORMAT = 3
+_FORMAT = 4
 _MOST_WORKERS = 8
 
 

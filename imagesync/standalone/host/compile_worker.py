@@ -89,6 +89,10 @@ def convert_to_hash(pyc: bytes, source: bytes) -> bytes | None:
 
 def compile_module(source: bytes, path: str) -> bytes | None:
     """Return the bytecode of *source* (PEP 552, unchecked hash), or None if it doesn't compile."""
+    # Before Python 3.13, bytecode tells which strings of one character the process has interned, and so what
+    # it has imported and read before.
+    for number in range(256):
+        sys.intern(chr(number))
     code = compiled(source, path)
     if code is None:
         return None

@@ -118,6 +118,22 @@ def test_tracebacks_have_the_path_in_the_image(store: Store) -> None:
     assert code.co_filename == f"{SITE}/pkg/sub/mod.py"
 
 
+def test_bytecode_is_the_same_whatever_else_was_interned() -> None:
+    program = (
+        "import sys\n"
+        "for text in sys.argv[1:]:\n"
+        "    sys.intern(text)\n"
+        "from imagesync.standalone.host.compile_worker import compile_module\n"
+        "print(compile_module(b'A = \"[\", \"]\"', 'a.py').hex())\n"
+    )
+
+    def bytecode(*interned: str) -> str:
+        command = [sys.executable, "-c", program, *interned]
+        return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+    assert bytecode("[", "]") == bytecode()
+
+
 def test_bytecode_of_a_wheel_is_compiled_once(store: Store, tmp_path: Path) -> None:
     first = compile_with(store, FILES)
     # An interpreter that can't compile: whatever comes back was kept.
