@@ -47,10 +47,6 @@ if TYPE_CHECKING:
     from imagesync.scan.environment import Environment
 
 
-# Packages that a warning of drift names.
-_SHOWN = 5
-
-
 @dataclass(frozen=True)
 class Session:
     """One environment and the settings that apply to it; the methods are the stages.
@@ -186,24 +182,10 @@ class Session:
     def warn_of_drift(self) -> None:
         """Report by which packages the environment differs from the lock file of the settings, if any."""
         path = self.context.settings.locked
-        if path is None:
-            return
-        from imagesync.errors import ImagesyncError
-        from imagesync.lock.lockfile.read import remedy
+        if path is not None:
+            from imagesync.pipeline.lock_drift import warn_of_drift
 
-        try:
-            moved = self.check_lock(path)
-            hint = remedy(path) if moved else ""
-        except ImagesyncError as error:
-            self.context.progress.line(str(error), Severity.WARNING)
-            return
-        if moved:
-            more = f" and {len(moved) - _SHOWN} more" if len(moved) > _SHOWN else ""
-            shown = ", ".join(f"{each.name} {each.here or 'is missing'}" for each in moved[:_SHOWN])
-            self.context.progress.line(
-                f"This environment, which the image is made of, differs from {path}: {shown}{more}. {hint}",
-                Severity.WARNING,
-            )
+            warn_of_drift(path, lambda: self.check_lock(path), self.context.progress)
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""

@@ -13,7 +13,7 @@ from imagesync.lock.layers import local_packages
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.lockfile.differences import Difference, differences
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection
-from imagesync.lock.lockfile.read import read_lock
+from imagesync.lock.lockfile.read import read_lock, remedy
 from imagesync.pipeline.lock_file_sources import with_digests
 from imagesync.plan.checks.sources import local_path
 from imagesync.settings.bases import well_known
@@ -22,12 +22,15 @@ from imagesync.wheels.wheel_contents import archive_content, recall_contents
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
 
+    from imagesync.core.progress import Progress
     from imagesync.lock.locked_packages import VendoredPackage
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
 
 # Of images whose C library isn't known here: that of Ubuntu 24.04.
 _USUAL_GLIBC = (2, 39)
+# Packages that a warning names.
+_SHOWN = 5
 
 
 def _target(python: str, context: Context) -> Target:
@@ -59,6 +62,26 @@ def lock_differences(lock_file: ReadLock, inputs: EnvironmentInputs) -> tuple[Di
     """
     digests = {**inputs.source_digests, **_same_wheels(lock_file, inputs)}
     return differences(lock_file, inputs.plan, digests)
+
+
+def warn_of_drift(path: Path, compare: Callable[[], tuple[Difference, ...]], progress: Progress) -> None:
+    """Report by which packages an environment differs from the lock file at *path*, or why it isn't known.
+
+    *compare* returns the differences.
+    """
+    try:
+        found = compare()
+        hint = remedy(path) if found else ""
+    except ImagesyncError as error:
+        progress.line(str(error), Severity.WARNING)
+        return
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        shown = ", ".join(f"{each.name} {each.here or 'is missing'}" for each in found[:_SHOWN])
+        progress.line(
+            f"This environment, which the image is made of, differs from {path}: {shown}{more}. {hint}",
+            Severity.WARNING,
+        )
 
 
 def with_sources(
