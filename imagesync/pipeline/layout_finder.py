@@ -4,33 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from imagesync.core.image_location import parse_location
-from imagesync.core.image_reference import parse_reference, repository_of, split_reference
-from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
-from imagesync.errors import (
-    BaseImageError,
-    BuildError,
-    LayoutError,
-    RegistryError,
-)
-from imagesync.image.base import base_identity, base_reference, check_interpreter
-from imagesync.image.base_source import open_base
+from imagesync.errors import BuildError, LayoutError, RegistryError
 from imagesync.image.built_image import image_of
-from imagesync.image.layers.assemble import check_base, check_contents
-from imagesync.image.layers.base_contents import read_base
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
-from imagesync.image_layout import BaseImage, Label, image_tag
+from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.image_finder import accepted, base_inputs, known_hash, remember_known
+from imagesync.pipeline.layout_base import check_python, open_layout_base
 from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
-from imagesync.registry.image_source import SourceImage, fetch_layers
+from imagesync.registry.image_source import fetch_layers
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.settings.model import DEFAULT_BASE
 from imagesync.store.layout import IMAGES
@@ -38,35 +28,15 @@ from imagesync.wheels.bytecode import find_compiler
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
-    from imagesync.image.layers.base_contents import BaseContents
+    from imagesync.image_layout import BaseImage
     from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_hash import BaseInputs
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.known_hashes import KnownHash
+    from imagesync.pipeline.layout_base import LayoutBase
     from imagesync.plan.plan import Plan
     from imagesync.registry.oci_image import OCIImage
-
-
-@dataclass(frozen=True)
-class LayoutBase:
-    """A base image outside of an engine.
-
-    Parameters
-    ----------
-    source
-        The image, and where it is.
-    contents
-        What a build needs of its files.
-    """
-
-    source: SourceImage
-    contents: BaseContents
-
-    @property
-    def image(self) -> OCIImage:
-        """Return its manifest, configuration and layers."""
-        return self.source.image
 
 
 class LayoutFinder:
@@ -154,29 +124,8 @@ class LayoutFinder:
             It can't be had, or an environment can't be put on it.
         """
         if self._base is None:
-            context = self._context
-            location = parse_location(self._root, given_as="base")
-            if self._base_digest:
-                location = replace(location, path=f"{repository_of(location.path)}@{self._base_digest}")
-            source = self._opened.enter_context(
-                open_base(
-                    location,
-                    cache=context.cache_folder,
-                    progress=context.progress,
-                    open_engine=context.open_engine,
-                )
-            )
-            check_base(
-                source.image,
-                platform=IMAGE_PLATFORM,
-                root=self._root,
-                budget=context.settings.max_layers,
-            )
-            if self.cached is not None:
-                self.cached.recall_base(source.image.digest, context.cache_folder)
-            contents = read_base(source.image, cache=context.cache_folder, progress=context.progress)
-            check_contents(contents, self._root)
-            self._base = LayoutBase(source, contents)
+            opened = open_layout_base(self._root, self._context, digest=self._base_digest, cached=self.cached)
+            self._base = self._opened.enter_context(opened)
         return self._base
 
     @property
@@ -304,20 +253,14 @@ class LayoutFinder:
             It can't be had, or has another interpreter than *plan* needs.
         """
         self._choose_root(plan)
-        base = self._described()
-        if plan.interpreter != "conda" and not base.python_version:
-            example = plan.python.minor or "3.12"
-            raise BaseImageError(
-                f"The base image {base.root} has no Python, and without an engine none can be added.",
-                hint=f"Name one that has it, as python:{example}-slim does, with --base.",
-            )
+        base = self.base_to_read_for()
         if plan.interpreter != "conda":
-            check_interpreter(base, plan, subject=subject)
+            check_python(base, plan, subject=subject)
         return base
 
     def base_to_read_for(self) -> BaseImage:
         """Return the base image, which a lock file is read for."""
-        return self._described()
+        return self.base.described(self._context.settings)
 
     def base_to_lock_for(self, plan: Plan) -> BaseImage:
         """Return the base image, which a lock needs."""
@@ -397,22 +340,6 @@ class LayoutFinder:
         self._context.progress.line(
             f"The base image is {self._root}: {DEFAULT_BASE} has no Python, and without an engine none can be"
             " added."
-        )
-
-    def _described(self) -> BaseImage:
-        settings, base = self._context.settings, self.base
-        contents, digest = base.contents, base.source.digest
-        identity = base_identity(digest, settings)
-        assert contents.glibc is not None  # noqa: S101  checked when it was opened
-        return BaseImage(
-            reference=base_reference(identity),
-            root=self._root,
-            digest=digest,
-            image_id=base.image.manifest.config.digest,
-            python_version=contents.python_version,
-            python_executable=contents.python_executable,
-            glibc=contents.glibc,
-            base_hash=identity,
         )
 
     @property
