@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -16,7 +17,7 @@ from imagesync.store.download import Cancelled, Connection, Download, Downloader
 from imagesync.store.store import Store, StoredFile
 
 _WORKERS = 8
-# Seconds that cancelled downloads get to end; their sockets are shut down already.
+# Seconds that all cancelled downloads together get to end; their sockets are shut down already.
 _GRACE = 1.0
 # Seconds between two wake-ups of the main thread, so that Ctrl-C works on every platform.
 _POLL = 0.2
@@ -138,9 +139,10 @@ class _Work:
                 found[download.digest] = outcome
         finally:
             self._downloader.cancel()
+            end = time.monotonic() + _GRACE
             for thread in self._threads:
                 if thread.ident is not None:
-                    thread.join(_GRACE)
+                    thread.join(max(0.0, end - time.monotonic()))
             self._downloader.discard_all()
         return found
 
