@@ -24,6 +24,7 @@ _CODES: Final = {"SIGINT": INTERRUPTED, "SIGTERM": 143, "SIGHUP": 129}
 _GRACE: Final = 1.6  # seconds to unwind in; a shell, and whoever restarts services, expect two
 _HAS_PROC: Final = Path("/proc/self/stat").exists()
 _CHILD_GRACE: Final = 0.3  # seconds between SIGTERM and SIGKILL of children
+_FLUSH_SECONDS: Final = 0.1
 
 
 class Interruption:
@@ -62,10 +63,27 @@ class Interruption:
     def end(self, code: int) -> NoReturn:
         """End the process and its children now, whatever its threads do."""
         end_children()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError, RuntimeError):
-                stream.flush()
+        _show_cursor()
+        with suppress(RuntimeError):  # no further thread can be started
+            # A pipe that nobody reads must not hold up the end.
+            flushing = threading.Thread(target=_flush, daemon=True)
+            flushing.start()
+            flushing.join(_FLUSH_SECONDS)
         os._exit(code)
+
+
+def _show_cursor() -> None:
+    """Show the terminal's cursor, which bars hide until their block ends."""
+    with suppress(OSError):
+        if os.name == "posix" and os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb":
+            # Not by the stream, whose lock another thread may hold.
+            os.write(2, b"\x1b[?25h")
+
+
+def _flush() -> None:
+    for stream in (sys.stderr, sys.stdout):
+        with suppress(OSError, ValueError, RuntimeError):
+            stream.flush()
 
 
 def end_children() -> None:
