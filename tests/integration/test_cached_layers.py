@@ -175,7 +175,7 @@ def test_registry_that_lies_about_a_part_gets_nothing_into_the_store(
     known = second.known(one)
     assert known is not None
     proxy.fail(Fault("GET", f".*/blobs/{layers[2].blob.digest}", status=200, content=bytes(100_000)))
-    with pytest.raises(RegistryError, match="is damaged"):
+    with pytest.raises(RegistryError, match=r"more than the \d+ bytes"):
         second.build(known, second.wheel("other", {"other.py": b"2"}))
     assert not second.store.has(layers[2].parts[0].stored.digest)
 
