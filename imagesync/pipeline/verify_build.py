@@ -165,12 +165,22 @@ def _context_of(image: OCIImage, context: Context, cache: Path) -> Context:
         changed["repository"], _ = split_reference(name)
     if base := labels.get(_BASE_NAME):
         changed["base"] = base
-    created = int(datetime.fromisoformat(image.config.created.replace("Z", "+00:00")).timestamp())
+    created = _seconds(image.config.created)
     return replace(
         context,
         settings=replace(context.settings, **changed),
         environ={**context.environ, "SOURCE_DATE_EPOCH": str(created)},
     )
+
+
+def _seconds(created: str) -> int:
+    try:
+        return int(datetime.fromisoformat(created.replace("Z", "+00:00")).timestamp())
+    except (ValueError, OverflowError) as error:
+        raise VerifyError(
+            f"The image can't be verified: the time of its creation is {created!r}.",
+            hint="imagesync doesn't write such a time: build the image again.",
+        ) from error
 
 
 def _form(text: str) -> dict[str, Any]:
