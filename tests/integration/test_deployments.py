@@ -18,6 +18,7 @@ from tests.commands import CommandLine
 from tests.console_blocks import DASK_OPERATOR
 from tests.integration.conftest import remove_images
 from tests.integration.dask_project import DaskProject
+from tests.integration.engines import wait_until
 from tests.integration.local_registry import LocalRegistry, forget
 from tests.integration.single_swarm import single_swarm
 
@@ -109,6 +110,8 @@ def test_compose_file_starts_a_cluster_of_the_pushed_image(
     try:
         address = run(*compose, "port", "scheduler", "8786", environ=environ).strip()
         assert address.startswith("127.0.0.1:")
+        # Before, the engine's proxy accepts connections and drops them.
+        wait_until(lambda: "Scheduler at:" in run(*compose, "logs", "scheduler", environ=environ), 90)
         with Client(f"tcp://{address}", timeout=60, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=90)
             assert client.submit(eval, PICK).result() == 7
