@@ -15,7 +15,7 @@ from imagesync.engine.abandoned import remove_abandoned
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
 from imagesync.engine.client import connect, engine_errors, parse_time
-from imagesync.engine.fragile_builds import has_lost_layer
+from imagesync.engine.fragile_builds import LOST_LAYER, has_lost_layer
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
 from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
 from imagesync.errors import BuildError, EngineError
@@ -350,10 +350,7 @@ class Engine:
         except BuildError as error:
             if request.no_cache or not has_lost_layer(error):
                 raise
-        progress.line(
-            "The engine's build cache has lost a layer: building without the cache."
-            " `docker builder prune` mends the cache."
-        )
+        progress.line(LOST_LAYER)
         return self.build(stream_files(files), replace(request, no_cache=True), progress=progress)
 
     def build_dockerfile(

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 _FIXED = "1.42"
 """The API of Docker 23."""
-_LOST_LAYER = re.compile(r"failed to prepare .*/committed: no such file or directory")
+_LOST_LAYER_ERROR = re.compile(r"failed to prepare .*/committed: no such file or directory")
+LOST_LAYER = (
+    "The engine's build cache has lost a layer: building without the cache."
+    " `docker builder prune` mends the cache."
+)
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _PING_SECONDS = 10
 _CANCELLING = "Cancelling when this step has ended; once more to cancel at once"
@@ -138,7 +142,7 @@ def has_lost_layer(error: BuildError) -> bool:
     >>> has_lost_layer(BuildError("failed to compute cache key: no such file or directory"))
     False
     """
-    return _LOST_LAYER.search(error.message) is not None
+    return _LOST_LAYER_ERROR.search(error.message) is not None
 
 
 def explain_end(api: docker.APIClient, *, fragile: bool) -> EngineError | None:

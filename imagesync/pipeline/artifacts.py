@@ -31,7 +31,12 @@ from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.secret_files import report_secrets
 from imagesync.wheels.vendor import needing_builds, vendor
 from imagesync.wheels.wheel_checks import check_wheel
-from imagesync.wheels.wheel_contents import WheelContent, archive_content, remember_content
+from imagesync.wheels.wheel_contents import (
+    WheelContent,
+    archive_content,
+    first_sources,
+    remember_content,
+)
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -213,6 +218,28 @@ def wheel_contents(
             cache=context.cache_folder,
         )
     return contents
+
+
+def with_first_sources(lock: Lock, plan: Plan, context: Context) -> Lock:
+    """Return *lock* with each local package's first sources that gave the same wheel, as scans name them.
+
+    Else an image that was made after a README was written would differ from the environment that it has.
+
+    Parameters
+    ----------
+    lock
+        The lock, after :func:`wheel_contents` of its wheels.
+    plan, context
+        As for :func:`wheel_contents`.
+    """
+    first = first_sources(
+        plan,
+        {package.name: package.content for package in lock.vendored if not package.is_bundled},
+        no_isolation=context.settings.no_isolation,
+        cache=context.cache_folder,
+    )
+    vendored = [replace(each, content=first.get(each.name, each.content)) for each in lock.vendored]
+    return replace(lock, vendored=tuple(vendored))
 
 
 def report_local_secrets(lock: Lock, wheels: Sequence[StoredFile], sources: ArtifactSources) -> None:

@@ -34,6 +34,7 @@ from imagesync.pipeline.artifacts import (
     fetch_wheels,
     report_local_secrets,
     wheel_contents,
+    with_first_sources,
 )
 from imagesync.pipeline.image_finder import base_inputs
 from imagesync.pipeline.local_wheels import LocalWheels, report_differences
@@ -334,7 +335,11 @@ class EngineBuilder:
             conda=self._conda_layer(lock, artifacts, engine) if part != "environment" else None,
             inventory=None
             if is_shared
-            else image_inventory(self.inputs.plan, lock, environment_hash=environment_hash),
+            else image_inventory(
+                self.inputs.plan,
+                with_first_sources(lock, self.inputs.plan, context),
+                environment_hash=environment_hash,
+            ),
         )
 
     def _conda_layer(self, lock: Lock, artifacts: Artifacts, engine: Engine | None) -> CondaLayer | None:

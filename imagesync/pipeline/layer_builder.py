@@ -34,7 +34,7 @@ from imagesync.inventory.inventory import image_inventory, to_json
 from imagesync.lock.layers import join_layers, shared_layer
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
-from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents
+from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents, with_first_sources
 from imagesync.pipeline.cached_layers import WheelSources
 from imagesync.pipeline.local_wheels import LocalWheels, report_differences
 from imagesync.pipeline.system_requirements import check_layers
@@ -251,7 +251,9 @@ class LayerBuilder:
     ) -> OCIImage:
         context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
         base = self.finder.base
-        inventory = image_inventory(plan, lock, environment_hash=environment_hash)
+        inventory = image_inventory(
+            plan, with_first_sources(lock, plan, context), environment_hash=environment_hash
+        )
         minor = lock.target.minor
         cached = self._cached
         verify_wheels(wheels, lock)
@@ -376,7 +378,7 @@ class LayerBuilder:
             shared_conda_files=self.inputs.shared_conda_files if lock.conda else None,
             # Nobody has imported anything in it.
             critical_imports=(),
-            inventory=image_inventory(plan, lock, environment_hash=digest),
+            inventory=image_inventory(plan, with_first_sources(lock, plan, context), environment_hash=digest),
             own=plan.options.labels,
         )
         labels[Label.LAYER_FORM] = self.finder.layer_form(self.inputs)

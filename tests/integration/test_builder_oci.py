@@ -95,6 +95,23 @@ def test_unchanged_environment_finds_its_image(oci_cli: CommandLine, cache_dir: 
     assert digest_of(cache_dir / "images", reference) != first
 
 
+def test_image_made_after_a_readme_was_written_is_that_of_the_environment(
+    oci_cli: CommandLine, tmp_path: Path
+) -> None:
+    local = small_environment(tmp_path)
+    own_cli = oci_cli.with_environ(VIRTUAL_ENV=local.prefix)
+    first = own_cli("build").reference
+    write_text(tmp_path / "own-code" / "README.md", "How to use it.\n")
+    write_text(own_cli.cwd / "imagesync.toml", "[env]\nA = 'b'\n")
+    second = own_cli("build").reference
+    assert second != first
+    packages = [
+        json.loads(own_cli("inspect", reference, "--format", "json").stdout)["packages"]
+        for reference in (first, second)
+    ]
+    assert packages[0] == packages[1]
+
+
 def test_others_read_the_image(oci_cli: CommandLine, tmp_path: Path) -> None:
     oci_cli("build", "--output", "oci:image:latest", "--output", "oci-archive:image.tar")
     folder = oci_cli.cwd
