@@ -81,9 +81,11 @@ def base_python(root_image: str) -> Path:
 
 
 @pytest.fixture
-def own_bases(engine: docker.DockerClient, ours: Engine, root_image: str) -> Iterator[None]:
+def own_bases(engine: docker.DockerClient, root_image: str) -> Iterator[None]:
     """Remove the base images that are made during a test; the common one may be another test's."""
-    base = ensure_base(ours, settings=Settings(base=root_image), progress=SilentProgress())
+    # Not by the fixture `ours`, which modules replace by other engines.
+    with Engine(find_endpoint(os.environ)) as client:
+        base = ensure_base(client, settings=Settings(base=root_image), progress=SilentProgress())
     before = base_images(engine)
     yield
     for name in base_images(engine) - before:

@@ -29,7 +29,7 @@ hedgerow = "hedgerow:main"
 MODULE = """
 from importlib.resources import files
 
-pytestmark = pytest.mark.beside
+
 def main():
     print((files(__name__) / "plants.txt").read_text().strip())
 """

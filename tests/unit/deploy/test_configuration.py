@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +160,11 @@ def test_kubernetes_job_satisfies_the_api_schema(secret: str | None) -> None:
 def test_slurm_jobs_run_workers_in_the_apptainer_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Its import sets a handler, which would be that of all later tests.
+    before = signal.getsignal(signal.SIGINT)
     from dask_jobqueue import SLURMCluster
 
+    signal.signal(signal.SIGINT, before)
     # There is no Slurm here that would take the jobs.
     monkeypatch.setattr(SLURMCluster, "scale", lambda self, jobs: setattr(self, "jobs", jobs))
     monkeypatch.chdir(tmp_path)
