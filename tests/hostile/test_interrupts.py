@@ -6,13 +6,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment
+from tests.processes import sleeping, wait_until
 
 # Nobody else's command has this argument, so its process can be told from all others.
 SLEEP = f"43{os.getpid()}.75"
@@ -32,27 +32,6 @@ version = "1.0"
 """
 INFO = "Metadata-Version: 2.1\nName: slow\nVersion: 1.0\n"
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def sleeping() -> list[str]:
-    """Return the processes that sleep for this test."""
-    found = []
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = cmdline.read_bytes().split(b"\0")
-        except OSError:
-            continue  # it has just ended
-        if words[:2] == [b"sleep", SLEEP.encode()]:
-            found.append(cmdline.parent.name)
-    return found
-
-
-def wait_until(condition: Callable[[], object], *, seconds: float) -> None:
-    """Ask again and again: the child of a child announces neither its start nor its end to us."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +71,7 @@ def test_signal_ends_a_build_back_end_and_its_children(
     here = cli.with_environ(DOCKER_HOST="tcp://127.0.0.1:1", IMAGESYNC_PROFILE="none")
     process = here.start("lock", "--python", str(slow.python), "-o", "pylock.toml", *target)
     try:
-        wait_until(lambda: len(sleeping()) == 2 or process.poll() is not None, seconds=60)
+        wait_until(lambda: len(sleeping(SLEEP)) == 2 or process.poll() is not None, 60)
         assert process.poll() is None, process.communicate()
         began = time.monotonic()
         process.send_signal(number)
@@ -101,8 +80,8 @@ def test_signal_ends_a_build_back_end_and_its_children(
         assert (process.returncode, stdout) == (code, ""), stderr
         assert stderr.splitlines()[-1] == "interrupted"
         assert "Traceback" not in stderr
-        wait_until(lambda: not sleeping(), seconds=1)
+        wait_until(lambda: not sleeping(SLEEP), 1)
     finally:
         process.kill()
-        for pid in sleeping():
+        for pid in sleeping(SLEEP):
             os.kill(int(pid), signal.SIGKILL)

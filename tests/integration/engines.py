@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from tests.integration.tiny_image import REFERENCE, tiny_archive
+from tests.processes import wait_until
 
 
 def podman_endpoint(folder: Path) -> Iterator[Endpoint]:
@@ -45,11 +45,3 @@ def docker_endpoint(_folder: Path) -> Iterator[Endpoint]:
     )
     assert done.returncode == 0, done.stderr
     yield find_endpoint({})
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    """Ask again and again: processes of the engine announce neither their start nor their end to us."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.05)

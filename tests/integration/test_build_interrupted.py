@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from tests.commands import CommandLine
 from tests.environments import make_environment
 from tests.indexes import Fault, LocalIndex
+from tests.processes import sleeping, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -55,27 +55,6 @@ def interrupt(process: subprocess.Popen[str], number: int) -> None:
         raise
 
 
-def sleeping() -> list[str]:
-    """Return the processes of the engine that sleep for us."""
-    found = []
-    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = cmdline.read_bytes().split(b"\0")
-        except OSError:
-            continue  # it has just ended
-        if words[:2] == [b"sleep", SLEEP.encode()]:
-            found.append(cmdline.parent.name)
-    return found
-
-
-def wait_until(condition: object, *, seconds: float) -> None:
-    """Ask again and again: processes of the engine announce neither their start nor their end to us."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_while_fetching(
     build_cli: CommandLine,
@@ -111,7 +90,7 @@ def test_while_building(
         f"{{% block after_packages %}}\nRUN sleep {SLEEP}\n{{% endblock %}}\n"
     )
     process = build_cli.start("build", "--templates", templates)
-    wait_until(lambda: sleeping() or process.poll() is not None, seconds=120)
+    wait_until(lambda: sleeping(SLEEP) or process.poll() is not None, 120)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
@@ -123,7 +102,7 @@ def test_while_building(
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
-    wait_until(lambda: not sleeping(), seconds=15)
+    wait_until(lambda: not sleeping(SLEEP), 15)
     assert engine.images.list(repository) == []
     assert list((cache_dir / "partial").glob("*")) == []
     assert build_cli("build").reference.startswith(repository)

@@ -22,8 +22,8 @@ from tests.commands import CommandLine
 from tests.environments import make_environment
 from tests.integration.conftest import ROOT
 from tests.integration.dask_project import DaskProject
-from tests.integration.engines import wait_until
 from tests.integration.test_cluster_docker import belongings
+from tests.processes import wait_until
 
 pytestmark = [
     pytest.mark.engine,

@@ -27,7 +27,7 @@ from imagesync.cluster.connection import security_to_dict
 from imagesync.cluster.labels import CLUSTER
 from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
 from tests.integration.dask_project import DaskProject
-from tests.integration.engines import wait_until
+from tests.processes import wait_until
 
 pytestmark = [
     pytest.mark.engine,

@@ -24,7 +24,7 @@ from distributed.utils import Log, Logs
 
 import imagesync
 from tests.integration.dask_project import DaskProject
-from tests.integration.engines import wait_until
+from tests.processes import wait_until
 
 pytestmark = [
     pytest.mark.engine,

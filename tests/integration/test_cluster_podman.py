@@ -20,8 +20,9 @@ from imagesync.cluster.connection import load_connection
 from imagesync.cluster.detached import stop_cluster
 from imagesync.session import Session
 from tests.integration.dask_project import DaskProject
-from tests.integration.engines import podman_endpoint, wait_until
+from tests.integration.engines import podman_endpoint
 from tests.integration.test_cluster_docker import SCRIPT, belongings
+from tests.processes import wait_until
 
 pytestmark = [
     pytest.mark.engine,

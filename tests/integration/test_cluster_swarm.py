@@ -22,9 +22,9 @@ from imagesync.engine.run_options import SHM_SIZE
 from imagesync.errors import ClusterError, UsageError
 from tests.commands import CommandLine
 from tests.integration.dask_project import DaskProject
-from tests.integration.engines import wait_until
 from tests.integration.local_registry import LocalRegistry
 from tests.integration.single_swarm import single_swarm, swarm_lock
+from tests.processes import wait_until
 
 pytestmark = [
     pytest.mark.engine,

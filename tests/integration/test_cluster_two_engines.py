@@ -19,10 +19,10 @@ from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import ClusterError
 from tests.integration.dask_project import DaskProject
-from tests.integration.engines import wait_until
 from tests.integration.local_registry import LocalRegistry
 from tests.integration.tiny_image import REFERENCE, context, tiny_archive
 from tests.integration.two_engines import Node, TwoEngines, two_engines
+from tests.processes import wait_until
 
 pytestmark = [
     pytest.mark.engine,

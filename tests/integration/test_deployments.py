@@ -18,9 +18,9 @@ from tests.commands import CommandLine
 from tests.console_blocks import DASK_OPERATOR
 from tests.integration.conftest import remove_images
 from tests.integration.dask_project import DaskProject
-from tests.integration.engines import wait_until
 from tests.integration.local_registry import LocalRegistry, forget
 from tests.integration.single_swarm import single_swarm
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.engine
 # Of the user's own package, which the image has and these tests haven't.

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,8 +25,8 @@ from imagesync.engine.lookup import look_up
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, RegistryError
 from tests.engine_proxy import EngineProxy
-from tests.integration.engines import wait_until
 from tests.integration.tiny_image import REFERENCE, context
+from tests.processes import sleeping, wait_until
 
 QUIET = SilentProgress()
 CANCELLED = """
@@ -261,22 +261,12 @@ def test_interrupted_build_stops_the_running_step(endpoint: Endpoint) -> None:
     process.stdin.write(context(dockerfile))
     process.stdin.close()
     try:
-        wait_until(lambda: running(seconds) or process.poll() is not None, 60)
+        wait_until(lambda: sleeping(seconds) or process.poll() is not None, 60)
         process.send_signal(signal.SIGINT)
         # Sooner than the step ends, unless that is waited for.
         assert process.wait(timeout=12 if is_finished else 6) == -signal.SIGINT
-        assert not (is_finished and running(seconds))
+        assert not (is_finished and sleeping(seconds))
     finally:
         process.kill()
         process.wait()
-    wait_until(lambda: not running(seconds) and not running(never), 12)
-
-
-def running(seconds: str) -> bool:
-    """Return whether that sleep runs, in a container of this machine."""
-    wanted = b"sleep\0" + seconds.encode() + b"\0"
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            if path.read_bytes() == wanted:
-                return True
-    return False
+    wait_until(lambda: not sleeping(seconds) and not sleeping(never), 12)

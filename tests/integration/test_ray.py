@@ -15,7 +15,7 @@ import yaml
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.integration.dask_project import remove
-from tests.integration.engines import wait_until
+from tests.processes import wait_until
 
 pytestmark = pytest.mark.engine
 # The least that Ray takes, for a machine that runs other tests too.

@@ -24,7 +24,7 @@ from imagesync.engine.client import connect
 from imagesync.engine.endpoint import Endpoint, TLSMaterial
 from imagesync.errors import EngineNotFound
 from tests.indexes.certificates import make_certificates
-from tests.integration.engines import wait_until
+from tests.processes import wait_until
 
 _PORT = 2376
 _OWN = ("unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
