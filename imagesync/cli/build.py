@@ -14,6 +14,7 @@ from imagesync.cli.options import (
     PATH,
     from_option,
     invocation_of,
+    locked_option,
     selection_options,
     session_of,
     settings_options,
@@ -37,14 +38,7 @@ if TYPE_CHECKING:
     "--attest", is_flag=True, default=None, help="Attach an SBOM and provenance to the pushed image."
 )
 @click.option("--no-cache", is_flag=True, help="Build even if the image exists.")
-@click.option(
-    "--locked",
-    type=PATH,
-    is_flag=False,
-    flag_value=LOCK_FILE,
-    metavar="[FILE]",
-    help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
-)
+@locked_option
 @from_option
 @selection_options
 @click.option(

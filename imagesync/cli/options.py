@@ -171,6 +171,14 @@ _selection_options = _all(
 )
 
 
+locked_option = click.option(
+    "--locked",
+    type=PATH,
+    is_flag=False,
+    flag_value=LOCK_FILE,
+    metavar="[FILE]",
+    help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
+)
 from_option = click.option(
     "--from",
     "manifest",

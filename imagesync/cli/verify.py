@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from imagesync.cli.options import LOCK_FILE, PATH, selection_options, session_of, settings_options
+from imagesync.cli.options import locked_option, selection_options, session_of, settings_options
 from imagesync.errors import VerifyError
 
 if TYPE_CHECKING:
@@ -16,14 +16,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_options
-@click.option(
-    "--locked",
-    type=PATH,
-    is_flag=False,
-    flag_value=LOCK_FILE,
-    metavar="[FILE]",
-    help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
-)
+@locked_option
 @selection_options
 @click.argument("image")
 @click.pass_context
