@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 class EngineFinder:
-    """Finds the image of one build in the engine; it remembers what the engine answered."""
+    """Finds the image of one build in the engine; it remembers what the engine answered.
+
+    Parameters and errors of its methods are those of :class:`~imagesync.pipeline.image_finder.ImageFinder`.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -91,20 +94,7 @@ class EngineFinder:
         remember_known(inputs, known, self._known_base_inputs(), self._context)
 
     def find(self, inputs: BuildInputs, known: KnownHash | None) -> Image | None:
-        """Return the image of *inputs* that the engine has, if it is accepted, or ``None``.
-
-        Parameters
-        ----------
-        inputs
-            The inputs of the build.
-        known
-            The environment hash of *inputs*; no image is found without one.
-
-        Raises
-        ------
-        EngineError
-            There is no engine, or it doesn't answer.
-        """
+        """Return the image of *inputs* that the engine has, if it is accepted, or ``None``."""
         found = None if known is None else self.lookup.tagged(image_tag(known.digest))
         if known is None or found is None:
             return None
@@ -121,19 +111,7 @@ class EngineFinder:
     def publish(
         self, image: Image, *, tags: Sequence[str], rebuilt: bool, accepts: Callable[[Image], bool]
     ) -> Image:
-        """Return *image* as the registry has it, pushed if it lacks its environment.
-
-        Parameters
-        ----------
-        image
-            An image that was found or built.
-        tags
-            Further references that it has.
-        rebuilt
-            Whether it was built though the registry may have its environment.
-        accepts
-            Returns whether another image of the same environment hash will do, too.
-        """
+        """Return *image* as the registry has it, pushed if it lacks its environment."""
         from imagesync.pipeline.registry_images import open_registry_images
 
         with open_registry_images(self._context) as images:
@@ -143,8 +121,7 @@ class EngineFinder:
         """Return *image* with its digest, if the registry that its repository names has it."""
         from imagesync.pipeline.registry_images import open_registry_images
 
-        repository = self._context.settings.repository
-        if image.digest is not None or not parse_reference(repository).names_registry:
+        if image.digest is not None or not self._uses_registry:
             return image
         with open_registry_images(self._context) as images:
             try:
@@ -180,25 +157,6 @@ class EngineFinder:
         """Return the image of *inputs* that a colleague or a CI job has pushed, or ``None``.
 
         It is pulled, unless it would only be pushed again.
-
-        Parameters
-        ----------
-        inputs
-            The inputs of the build.
-        known
-            The environment hash of *inputs*; without it nothing is looked up. The registry is asked
-            once per hash.
-        tags
-            Further references that the image will get.
-        no_cache
-            Whether the image will be built in any case.
-        push
-            Whether the image will be pushed: if it isn't found, the user must be allowed to push.
-
-        Raises
-        ------
-        RegistryError
-            The image will be pushed, and the registry refuses or doesn't answer.
         """
         digest = "" if known is None else known.digest
         if not self._uses_registry or digest in self._asked_registry_for:

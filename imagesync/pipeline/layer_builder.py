@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.grouping import Kind
     from imagesync.image_layout import BaseImage
+    from imagesync.inventory.inventory import Inventory
     from imagesync.lock.lock import Lock
     from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.inputs import BuildInputs
@@ -176,8 +177,9 @@ class LayerBuilder:
         refuse_deviations(self.inputs.plan, artifacts.lock)
         report_differences(artifacts.lock, self.inputs.context.progress)
         self._check_system(wheels)
-        environment_hash, labels = self._labels(artifacts)
-        image = self._image(artifacts, wheels, environment_hash, labels)
+        inventory = self._inventory(artifacts)
+        environment_hash = inventory.environment_hash
+        image = self._image(artifacts, wheels, inventory, self._labels(artifacts.lock, inventory))
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
         self.finder.keep(image, (reference, *tags))
         lock = artifacts.lock
@@ -246,14 +248,11 @@ class LayerBuilder:
         self,
         artifacts: Artifacts,
         wheels: Sequence[WheelPart | KnownWheel],
-        environment_hash: str,
+        inventory: Inventory,
         labels: Mapping[str, str],
     ) -> OCIImage:
         context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
         base = self.finder.base
-        inventory = image_inventory(
-            plan, with_first_sources(lock, plan, context), environment_hash=environment_hash
-        )
         minor = lock.target.minor
         cached = self._cached
         verify_wheels(wheels, lock)
@@ -361,25 +360,30 @@ class LayerBuilder:
         epoch = self.inputs.context.source_date_epoch
         return _CREATED if epoch is None else epoch
 
-    def _labels(self, artifacts: Artifacts) -> tuple[str, dict[str, str]]:
-        """Return the environment hash and the labels of the image."""
+    def _inventory(self, artifacts: Artifacts) -> Inventory:
+        """Return the inventory of the image, with the environment hash."""
         context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
         wheels = wheel_contents(lock, artifacts.vendored.wheels, plan, context)
         digest = self.inputs.locked_hash(lock, self.finder.base_inputs, wheels).digest
+        return image_inventory(plan, with_first_sources(lock, plan, context), environment_hash=digest)
+
+    def _labels(self, lock: Lock, inventory: Inventory) -> dict[str, str]:
+        """Return the labels of the image."""
+        context = self.inputs.context
         labels = image_labels(
             lock,
             self.base,
-            environment_hash=digest,
+            environment_hash=inventory.environment_hash,
             input_hash="",
-            name=f"{context.settings.repository}:{image_tag(digest)}",
+            name=f"{context.settings.repository}:{image_tag(inventory.environment_hash)}",
             version=version("imagesync"),
             created=self._created,
             file_conflicts=self.inputs.file_conflicts,
             shared_conda_files=self.inputs.shared_conda_files if lock.conda else None,
             # Nobody has imported anything in it.
             critical_imports=(),
-            inventory=image_inventory(plan, with_first_sources(lock, plan, context), environment_hash=digest),
-            own=plan.options.labels,
+            inventory=inventory,
+            own=self.inputs.plan.options.labels,
         )
         labels[Label.LAYER_FORM] = self.finder.layer_form(self.inputs)
         # It covers the user's indexes, and the same content has the same bytes wherever it came from.
@@ -387,4 +391,4 @@ class LayerBuilder:
         if parse_location(self.base.root, given_as="base").transport != "registry":
             # A path of this machine means nothing elsewhere.
             del labels["org.opencontainers.image.base.name"]
-        return digest, labels
+        return labels
