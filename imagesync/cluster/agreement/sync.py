@@ -252,9 +252,7 @@ async def _refresh(
         client.run_on_scheduler(Remote("imports", "refresh"), modules, local_modules, forced=True),
         _refresh_workers(client, modules, local_modules),
     )
-    remarks = held_remarks(
-        {"the scheduler, which can't be restarted,": scheduler} if scheduler else {}, packages
-    )
+    remarks = held_remarks({"the scheduler, which can't be restarted,": scheduler}, packages)
     restartable: list[str] = []
     if held and restart is not False:
         supervisors = await client.run(

@@ -67,7 +67,8 @@ def _before(path: str, other: str) -> None:
 
 def discard_unused() -> None:
     """Remove this process's earlier overlays, unless it has modules of them."""
-    folders = [os.path.join(_root(), name) for name in os.listdir(_root())]
+    root = _root()
+    folders = [os.path.join(root, name) for name in os.listdir(root)]
     files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
     for folder in folders:
         if folder not in sys.path and not any(file.startswith(folder + os.sep) for file in files):
@@ -179,14 +180,16 @@ def irreplaceable(workers: list[str], dask_scheduler: Scheduler) -> dict[str, in
     states = {dask_scheduler.workers[address] for address in workers if address in dask_scheduler.workers}
     held = {task for state in states for task in state.has_what if (task.who_has or set()) <= states}
     data = sum(task.run_spec is None for task in held) + sum(len(state.actors) for state in states)
-    pinned = sum(
-        task.worker_restrictions is not None
-        and 0 < len(task.worker_restrictions) == len(task.worker_restrictions & set(workers))
+    addresses = set(workers)
+    pinned = [
+        task
+        for task in dask_scheduler.tasks.values()
+        if task.worker_restrictions
+        and task.worker_restrictions <= addresses
         and not task.loose_restrictions
         and task.state not in {"forgotten", "erred"}
-        for task in dask_scheduler.tasks.values()
-    )
-    return {"data": data, "pinned": pinned} if data or pinned else {}
+    ]
+    return {"data": data, "pinned": len(pinned)} if data or pinned else {}
 
 
 def restarted_by(dask_worker: Worker) -> str:
