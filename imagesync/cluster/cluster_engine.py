@@ -192,15 +192,20 @@ class ClusterEngine:
             published = self.api.inspect_container(container)["NetworkSettings"]["Ports"]
         return [published[f"{port}/tcp"][0]["HostPort"] for port in ports]
 
-    def find_scheduler(self) -> None:
-        """Find the scheduler of a running cluster, which new workers connect to.
+    def find_scheduler(self, parts: Mapping[str, str]) -> str:
+        """Find the scheduler of a running cluster, which new workers connect to, and return its container.
+
+        Parameters
+        ----------
+        parts
+            The containers of the cluster, as :meth:`parts` gives them.
 
         Raises
         ------
         ClusterError
             No scheduler runs.
         """
-        container = self.parts().get(SCHEDULER)
+        container = parts.get(SCHEDULER)
         if container is None:
             raise ClusterError(
                 f"The cluster {self.plan.name} has no scheduler any more.",
@@ -208,6 +213,7 @@ class ClusterEngine:
             )
         with engine_errors("report the address of the scheduler"):
             self._scheduler_host.set_result(self._address_of(container))
+        return container
 
     def start_worker(self, name: str | int, options: WorkerOptions) -> str:
         """Start a worker's container without waiting for it to join, and return the container's ID."""

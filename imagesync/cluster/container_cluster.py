@@ -103,7 +103,9 @@ class ContainerCluster(GroupedCluster):
         """Reference of the image that all containers run."""
         specs = {name: self._worker_spec(options) for name, (_, options) in (groups or {}).items()}
         others = self._worker_spec(worker)
-        initial = dict.fromkeys(range(workers) if adopted is None else adopted.workers, others)
+        initial: dict[str | int, Any] = dict.fromkeys(
+            range(workers) if adopted is None else adopted.workers, others
+        )
         for name, (count, _) in (groups or {}).items():
             initial |= {f"{name}-{number}": specs[name] for number in range(count)}
         if adopted is not None:
@@ -272,7 +274,7 @@ class ContainerCluster(GroupedCluster):
         self._create_workers(adopted.workers)
         await asyncio.gather(self.scheduler, *self.workers.values())
 
-    def _create_workers(self, containers: Mapping[str | int, str]) -> None:
+    def _create_workers(self, containers: Mapping[int, str]) -> None:
         """Create the worker of each specification; those that have a container already aren't started."""
         for name, spec in self.worker_spec.items():
             worker = spec["cls"]("", name=name, **spec["options"])

@@ -169,16 +169,12 @@ def scale_cluster(name: str, workers: int) -> tuple[int, int]:
         The cluster doesn't exist or doesn't answer.
     """
     connection = load_connection(name)
-    plan = ClusterPlan(name, connection.image, None, connection.security, connection.config)
-    engine = ClusterEngine(find_endpoint(os.environ), plan)
+    engine = engine_of(connection)
     try:
-        present = {
-            int(part.removeprefix("worker-")): container
-            for part, container in engine.parts().items()
-            if part != SCHEDULER
-        }
+        parts = engine.parts()
+        present = _workers_of(parts)
         if len(present) < workers:
-            engine.find_scheduler()
+            engine.find_scheduler(parts)
             free = (number for number in range(workers + len(present)) if number not in present)
             new = [next(free) for _ in range(workers - len(present))]
             with ThreadPoolExecutor(THREADS) as pool:
@@ -208,7 +204,13 @@ class RunningCluster:
     """What runs of a detached cluster: its scheduler, and the container of each worker by name."""
 
     scheduler: RunningScheduler
-    workers: Mapping[str | int, str]
+    workers: Mapping[int, str]
+
+
+def engine_of(connection: Connection) -> ClusterEngine:
+    """Return the engine with the plan of a detached cluster that was started here."""
+    plan = ClusterPlan(connection.name, connection.image, None, connection.security, connection.config)
+    return ClusterEngine(find_endpoint(os.environ), plan)
 
 
 def find_running(connection: Connection, engine: ClusterEngine) -> RunningCluster:
@@ -219,14 +221,16 @@ def find_running(connection: Connection, engine: ClusterEngine) -> RunningCluste
     ClusterError
         It has no scheduler any more.
     """
-    engine.find_scheduler()
     parts = engine.parts()
-    scheduler = RunningScheduler(
-        parts.pop(SCHEDULER), connection.address, urlsplit(connection.dashboard).netloc
-    )
-    return RunningCluster(
-        scheduler, {int(part.removeprefix("worker-")): container for part, container in parts.items()}
-    )
+    container = engine.find_scheduler(parts)
+    scheduler = RunningScheduler(container, connection.address, urlsplit(connection.dashboard).netloc)
+    return RunningCluster(scheduler, _workers_of(parts))
+
+
+def _workers_of(parts: Mapping[str, str]) -> dict[int, str]:
+    return {
+        int(part.removeprefix("worker-")): container for part, container in parts.items() if part != SCHEDULER
+    }
 
 
 def cluster_logs(name: str, *, tail: int | None = None) -> dict[str, str]:

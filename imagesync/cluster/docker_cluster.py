@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster.cluster_engine import ClusterEngine
-from imagesync.cluster.cluster_plan import ClusterPlan, cluster_settings, make_plan
+from imagesync.cluster.cluster_plan import cluster_settings, make_plan
 from imagesync.cluster.connection import load_connection, security_from_dict
 from imagesync.cluster.container_cluster import ContainerCluster
 from imagesync.cluster.container_options import (
@@ -19,7 +19,7 @@ from imagesync.cluster.container_options import (
     size_workers,
     with_defaults,
 )
-from imagesync.cluster.detached import find_running
+from imagesync.cluster.detached import engine_of, find_running
 from imagesync.cluster.engine_options import check_json, make_engine_options
 from imagesync.cluster.labels import this_process
 from imagesync.cluster.worker_groups import make_groups
@@ -235,8 +235,7 @@ class DockerCluster(ContainerCluster):
             No cluster of that name was started here, or it has ended.
         """
         connection = load_connection(name)
-        plan = ClusterPlan(name, connection.image, None, connection.security, connection.config)
-        engine = ClusterEngine(find_endpoint(os.environ), plan)
+        engine = engine_of(connection)
         cluster = cls.__new__(cls)
         ContainerCluster.__init__(
             cluster,
