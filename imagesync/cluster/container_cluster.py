@@ -315,8 +315,7 @@ class ContainerCluster(GroupedCluster):
         for task in (self._checking, self._watching):
             if task is not None:
                 task.cancel()
-        stays = self._adopted is not None and not self._claimed
-        if self.scheduler_comm is not None and not stays and (failed or not self.lost):
+        if self.scheduler_comm is not None and self._claimed and (failed or not self.lost):
             # Tell clients that the cluster closes on purpose; remove the containers in any case.
             with suppress(OSError, asyncio.TimeoutError, TimeoutError):
                 await asyncio.wait_for(self.scheduler_comm.terminate(), FAREWELL_TIMEOUT)
