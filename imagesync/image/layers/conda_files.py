@@ -26,6 +26,7 @@ from imagesync.standalone.image.conda_records import (
     bytecode_path,
     entry_point_script,
     entry_points,
+    file_sha256,
     noarch_path,
     normal_mode,
 )
@@ -173,7 +174,7 @@ class CondaFiles:
         self, path: str, source: Path, listed: Mapping[str, Any], mode: int, size: int
     ) -> InstalledFile:
         """Return a file as it is in the archive, compared with its digest there when it is read."""
-        digest = listed.get("sha256") or _sha256(source)
+        digest = listed.get("sha256") or file_sha256(source)
         read = partial(self._read, source, listed["_path"], digest)
         entry = Entry(_in_image(path), mode=mode, size=size, read=read)
         return InstalledFile(path, entry, self._record(path, listed, size, digest), digest)
@@ -259,11 +260,3 @@ def _unchecked(path: Path) -> bytes | None:
         return None
     content = path.read_bytes()
     return content[:4] + _UNCHECKED + content[16:]
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            found.update(piece)
-    return found.hexdigest()
