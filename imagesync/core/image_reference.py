@@ -61,6 +61,15 @@ class Reference(NamedTuple):
         """
         return self.written_domain and self.domain != "localhost"
 
+    def is_beside(self, other: Reference) -> bool:
+        """Return True if *other* is another repository of the same registry, which mounts blobs of this one.
+
+        >>> env, base = parse_reference("example.com/env"), parse_reference("example.com/base")
+        >>> env.is_beside(base), env.is_beside(env), env.is_beside(parse_reference("example.org/base"))
+        (True, False, False)
+        """
+        return self.domain == other.domain and self.path != other.path
+
     def names(self, *, podman: bool) -> tuple[str, ...]:
         """Return the full names that an engine may keep this repository under, the most likely first.
 

@@ -109,8 +109,7 @@ class CachedLayers:
     def mounts(self, repository: str) -> dict[str, str]:
         """Return where a push to *repository* can mount the layers from, by their digests."""
         here, there = self.repository.reference, parse_reference(repository)
-        is_near = here.domain == there.domain and here.path != there.path
-        return dict.fromkeys(self.blobs, here.path) if is_near else {}
+        return dict.fromkeys(self.blobs, here.path) if here.is_beside(there) else {}
 
     def wheel(self, package: LockedPackage, sources: WheelSources) -> KnownWheel | None:
         """Return the wheel of a locked package if its files are known, or ``None``."""

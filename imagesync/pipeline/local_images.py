@@ -163,8 +163,7 @@ def _mounts(local: LocalImage, repository: Repository) -> dict[str, str]:
         return local.base.mounts(repository.name)
     name = local.image.manifest.annotations.get(BASE_NAME, "")
     base = parse_reference(name) if is_reference(name) else None
-    there = repository.reference
-    if base is None or not base.names_registry or base.domain != there.domain or base.path == there.path:
+    if base is None or not base.names_registry or not base.is_beside(repository.reference):
         return {}
     return {layer.digest: base.path for layer in local.image.manifest.layers}
 

@@ -59,7 +59,7 @@ class SourceImage:
         if not self.repository:
             return {}
         here, there = parse_reference(self.repository), parse_reference(target)
-        if here.domain != there.domain or here.path == there.path:
+        if not here.is_beside(there):
             return {}
         return {layer.digest: here.path for layer in self.image.manifest.layers}
 
