@@ -70,6 +70,11 @@ class Artifacts:
     conda: tuple[StoredFile, ...] = ()
     locked_digests: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def wheels(self) -> tuple[StoredFile, ...]:
+        """Return all wheels, those from indexes first."""
+        return (*self.packages.wheels, *self.vendored.wheels)
+
 
 def fetch_artifacts(lock: Lock, sources: ArtifactSources, *, without: Collection[str] = ()) -> Artifacts:
     """Return the artifacts of *lock*: from the store, from an index or a channel, or made now.

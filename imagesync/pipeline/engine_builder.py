@@ -262,8 +262,7 @@ class EngineBuilder:
             ensure_stage(engine, self.base, "minimal", settings=context.settings, progress=context.progress)
 
     def _check_wheels(self, engine: Engine, artifacts: Artifacts) -> None:
-        wheels = (*artifacts.packages.wheels, *artifacts.vendored.wheels)
-        check_fetched(engine, self.inputs, self.base, wheels=wheels)
+        check_fetched(engine, self.inputs, self.base, wheels=artifacts.wheels)
 
     def _build_packages(self, engine: Engine, shared: Lock, *, no_cache: bool) -> Lock:
         """Build the packages image, and return the lock of what it holds in the end."""
@@ -349,7 +348,7 @@ class EngineBuilder:
         packages = conda_packages(
             lock,
             artifacts.conda,
-            wheels=(*artifacts.packages.wheels, *artifacts.vendored.wheels),
+            wheels=artifacts.wheels,
             python=self.sources.python,
             store=context.store,
             progress=context.progress,

@@ -306,7 +306,7 @@ class LayerBuilder:
         packages = conda_packages(
             lock,
             artifacts.conda,
-            wheels=(*artifacts.packages.wheels, *artifacts.vendored.wheels),
+            wheels=artifacts.wheels,
             python=self.sources.python,
             store=context.store,
             progress=context.progress,

@@ -214,7 +214,7 @@ def _fetch_index_wheels(
     deviations = {deviation.name: deviation.reason for deviation in artifacts.lock.deviations}
     names = [package.name for package in artifacts.lock.packages]
     names += [package.name for package in artifacts.lock.vendored]
-    wheels = (*artifacts.packages.wheels, *artifacts.vendored.wheels)
+    wheels = artifacts.wheels
     paths: list[tuple[str, Path]] = []
     paths += [(name, wheel.path) for name, wheel in zip(names, wheels, strict=True) if name not in deviations]
     return paths, tuple(
