@@ -12,6 +12,7 @@ from imagesync.core.image_reference import split_reference
 from imagesync.image_layout import Label
 from imagesync.inventory.inventory import to_text as inventory_to_label
 from imagesync.lock.layers import to_label
+from imagesync.registry.manifest import BASE_DIGEST, BASE_NAME, REF_NAME
 
 if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
@@ -121,10 +122,10 @@ def _identity(
         "org.opencontainers.image.description": f"Python {lock.target.python_version} with {count} packages",
         # These replace the root image's version and name.
         "org.opencontainers.image.version": tag,
-        "org.opencontainers.image.ref.name": name,
+        REF_NAME: name,
         "org.opencontainers.image.created": timestamp,
-        "org.opencontainers.image.base.name": base.root,
-        **({"org.opencontainers.image.base.digest": base.digest} if base.digest else {}),
+        BASE_NAME: base.root,
+        **({BASE_DIGEST: base.digest} if base.digest else {}),
         Label.VERSION: version,
         **identity,
     }

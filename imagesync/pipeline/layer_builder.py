@@ -38,6 +38,7 @@ from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_conte
 from imagesync.pipeline.cached_layers import WheelSources
 from imagesync.pipeline.local_wheels import LocalWheels, report_differences
 from imagesync.pipeline.system_requirements import check_layers
+from imagesync.registry.manifest import BASE_NAME
 from imagesync.wheels.bytecode import compiler_version
 
 if TYPE_CHECKING:
@@ -390,5 +391,5 @@ class LayerBuilder:
         del labels[Label.INPUT_HASH]
         if parse_location(self.base.root, given_as="base").transport != "registry":
             # A path of this machine means nothing elsewhere.
-            del labels["org.opencontainers.image.base.name"]
+            del labels[BASE_NAME]
         return labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import (
@@ -19,7 +19,7 @@ from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import EngineError, LayoutError, UsageError
 from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
 from imagesync.registry.image_source import SourceImage, open_image
-from imagesync.registry.manifest import Descriptor
+from imagesync.registry.manifest import BASE_DIGEST, BASE_NAME, Descriptor
 from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.push import Pushed, push_image
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
     from imagesync.core.progress import Progress
     from imagesync.pipeline.context import Context
-
-BASE_NAME: Final = "org.opencontainers.image.base.name"
-BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
 
 
 @dataclass(frozen=True)

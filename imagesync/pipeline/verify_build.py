@@ -23,6 +23,7 @@ from imagesync.pipeline.layer_builder import LayerBuilder
 from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.pipeline.local_images import find_local_image, takes_without_tls
 from imagesync.registry.image_source import open_image
+from imagesync.registry.manifest import BASE_DIGEST, BASE_NAME, REF_NAME
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.store.layout import BLOBS, IMAGES, PARTIAL, store_errors
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.registry.oci_image import OCIImage
-
-_BASE_NAME, _BASE_DIGEST = "org.opencontainers.image.base.name", "org.opencontainers.image.base.digest"
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def verify_build(
             )
         with _fresh_cache(context) as cache:
             again = _context_of(image, context, cache)
-            digest = labels.get(_BASE_DIGEST, "") if labels.get(_BASE_NAME) else ""
+            digest = labels.get(BASE_DIGEST, "") if labels.get(BASE_NAME) else ""
             with closing(LayoutFinder(again, base_digest=digest, announces=False)) as finder:
                 inputs = inputs_of(again, finder)
                 finder.check_usable()
@@ -153,7 +152,7 @@ def _context_of(image: OCIImage, context: Context, cache: Path) -> Context:
     """Return *context* with the settings that gave *image* its form."""
     labels = image.config.container.labels
     form = _form(labels[Label.LAYER_FORM])
-    name = labels.get("org.opencontainers.image.ref.name", "")
+    name = labels.get(REF_NAME, "")
     changed: dict[str, Any] = {
         "builder": "oci",
         "cache_from": "",
@@ -163,7 +162,7 @@ def _context_of(image: OCIImage, context: Context, cache: Path) -> Context:
     }
     if is_reference(name):
         changed["repository"], _ = split_reference(name)
-    if base := labels.get(_BASE_NAME):
+    if base := labels.get(BASE_NAME):
         changed["base"] = base
     created = _seconds(image.config.created)
     return replace(

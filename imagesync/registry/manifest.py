@@ -22,6 +22,8 @@ LAYER_GZIP: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 LAYER_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
 EMPTY: Final = "application/vnd.oci.empty.v1+json"
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+BASE_NAME: Final = "org.opencontainers.image.base.name"
+BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
 
 _DOCKER: Final = {
     "application/vnd.docker.distribution.manifest.v2+json": MANIFEST,
