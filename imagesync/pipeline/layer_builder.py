@@ -209,8 +209,7 @@ class LayerBuilder:
                 *self._wheel_parts(artifacts.vendored, "local", artifacts),
             ]
             wheels: list[WheelPart | KnownWheel] = [*here, *known.values()]
-            lacking = [] if cached is None else self._lacking(wheels, cached)
-            if not lacking:
+            if cached is None or not known or not (lacking := self._lacking(wheels, cached)):
                 return artifacts, wheels
             known = {name: wheel for name, wheel in known.items() if wheel.filename not in lacking}
 
