@@ -274,7 +274,7 @@ def _part_facts(part: Part) -> dict[str, Any]:
 
 
 def _wheel_facts(part: WheelPart) -> dict[str, Any]:
-    files = [[path, *checksum] for path, checksum in sorted(part.checksums().items())]
+    files = [[path, *checksum] for path, checksum in sorted(part.checksums.items())]
     return {"filename": part.filename, "size": part.wheel.size, "files": files}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -62,7 +63,8 @@ class WheelPart:
         """Return the content of the wheel."""
         return WheelContent(self.wheel, minor=self.minor, is_virtual=self.is_virtual)
 
-    def checksums(self) -> dict[str, tuple[int, int]]:
+    @cached_property
+    def checksums(self) -> Mapping[str, tuple[int, int]]:
         """Return what tells the content of each installed file, by its path."""
         with self.open() as content:
             return {path: content.checksum(path) for path in content.paths}
@@ -111,7 +113,7 @@ class KnownWheel:
         The feature version of the environment's Python.
     source
         As of :class:`WheelPart`.
-    files
+    checksums
         What tells the content of each installed file, by its path.
     make
         Returns the part that follows from certain inputs.
@@ -123,13 +125,9 @@ class KnownWheel:
     size: int
     minor: str
     source: str
-    files: Mapping[str, tuple[int, int]] = field(repr=False)
+    checksums: Mapping[str, tuple[int, int]] = field(repr=False)
     make: Callable[[str], Part] = field(repr=False)
     excluded: frozenset[str] = frozenset()
-
-    def checksums(self) -> dict[str, tuple[int, int]]:
-        """Return what tells the content of each installed file, by its path."""
-        return dict(self.files)
 
     @property
     def package(self) -> Package:
@@ -159,7 +157,7 @@ def part_inputs(source: str, excluded: frozenset[str]) -> str:
 
 def needed_archives(wheels: Sequence[WheelPart | KnownWheel]) -> set[str]:
     """Return the names of the known wheels whose bytes decide which package has a path."""
-    checksums = {part.filename: part.checksums() for part in wheels}
+    checksums = {part.filename: part.checksums for part in wheels}
     known = {part.filename for part in wheels if isinstance(part, KnownWheel)}
     found: set[str] = set()
     for path, names in shared_paths({name: list(paths) for name, paths in checksums.items()}).items():
@@ -205,10 +203,7 @@ def without_shared_files(
     RenderError
         A path is a file in one of them and a folder in another, or one of *others*.
     """
-    # One wheel at a time: a process may have few open files.
-    checksums: dict[str, dict[str, tuple[int, int]]] = {}
-    for part in wheels:
-        checksums[part.filename] = part.checksums()
+    checksums = {part.filename: part.checksums for part in wheels}
     paths = {name: list(found) for name, found in checksums.items()}
     check_kinds({**paths, **below, **others, **above})
     refuse_shared(paths, others)
