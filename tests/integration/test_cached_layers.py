@@ -155,7 +155,7 @@ def test_cache_that_is_damaged_or_cant_be_had_is_no_cache(
     first = Job(tmp_path / "first", repository)
     one = first.wheel("one", {"one.py": b"1"})
     first.push(first.build(one))
-    listed = first.cached._new or Job(tmp_path / "again", repository).cached.entries
+    listed = Job(tmp_path / "again", repository).cached.entries
     (document,) = {entry.blob.digest for key, entry in listed.items() if key.startswith("contents ")}
     proxy.fail(Fault("GET", f".*/blobs/{document}", status=404, times=9))
     assert Job(tmp_path / "second", repository).known(one) is None
