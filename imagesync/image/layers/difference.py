@@ -108,7 +108,7 @@ def _members(image: OCIImage, layer: Descriptor) -> Iterator[_Member]:
 def _title(image: OCIImage, number: int) -> str:
     steps = [step for step in image.config.history if not step.empty_layer]
     text = steps[number].created_by if number < len(steps) else ""
-    return text[: _MOST_SHOWN - 3] + "..." if len(text) > _MOST_SHOWN else text or "of the base"
+    return _cut(text or "of the base")
 
 
 def _in_document(value: Any, expected: Any, path: tuple[str, ...]) -> str | None:  # noqa: ANN401  JSON
@@ -124,5 +124,8 @@ def _in_document(value: Any, expected: Any, path: tuple[str, ...]) -> str | None
 
 
 def _shown(value: Any) -> str:  # noqa: ANN401  JSON
-    text = "missing" if value is None else json.dumps(value, ensure_ascii=False)
+    return _cut("missing" if value is None else json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 3] + "..."
