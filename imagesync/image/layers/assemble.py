@@ -27,19 +27,19 @@ _CREATOR: Final = "imagesync"
 class _Blobs:
     """The layers of a build, in the store or elsewhere, and those of its base."""
 
-    def __init__(self, layers: Sequence[Layer], base: BlobSource, elsewhere: BlobSource | None) -> None:
+    def __init__(self, layers: Sequence[Layer], base: BlobSource, elsewhere: BlobSource) -> None:
         self._paths = {layer.blob.digest: layer.path for layer in layers}
         self._base = base
         self._elsewhere = elsewhere
 
     def read(self, descriptor: Descriptor) -> Iterator[bytes]:
-        path = self._paths.get(descriptor.digest)
-        if path is None:
-            is_own = descriptor.digest in self._paths and self._elsewhere is not None
-            yield from (self._elsewhere if is_own else self._base).read(descriptor)  # type: ignore[union-attr]
-            return
-        with path.open("rb") as file:
-            yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+        if descriptor.digest not in self._paths:
+            yield from self._base.read(descriptor)
+        elif (path := self._paths[descriptor.digest]) is None:
+            yield from self._elsewhere.read(descriptor)
+        else:
+            with path.open("rb") as file:
+                yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
 
 
 def assemble(
@@ -106,7 +106,7 @@ def assemble(
     return compose_image(
         config,
         (*base.manifest.layers, *descriptors),
-        _Blobs(layers, base.layers, elsewhere),
+        _Blobs(layers, base.layers, base.layers if elsewhere is None else elsewhere),
         annotations=annotations,
     )
 
