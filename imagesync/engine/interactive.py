@@ -12,13 +12,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from imagesync.engine.client import connect, engine_errors, explanation
-from imagesync.engine.liveness import wait_for_exit
+from imagesync.engine.liveness import gone, wait_for_exit, watched
 from imagesync.engine.mounted_folder import check_mounted
 from imagesync.engine.run_container import Attachment, Mount, removing
 from imagesync.engine.run_options import WORKSPACE, ContainerRun, device_requests, mount_objects
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
 
 _CHUNK = 64 * 1024  # bytes
-_Errors = Callable[[], contextlib.AbstractContextManager[None]]
 _GRACE = 10  # seconds that a command gets after a signal, as with `docker stop`
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 # Debian's Podman only recommends catatonit; docker-init is a package of its own in some distributions.
@@ -120,17 +118,17 @@ def _explained(endpoint: Endpoint) -> Iterator[None]:
 
 def _run(api: docker.APIClient, endpoint: Endpoint, run: ContainerRun, *, terminal: bool, init: bool) -> int:
     copy = _copy_terminal if terminal else _copy_streams
-    # Not around all of it: this process's own output may fail, too.
-    errors = partial(engine_errors, f"run {' '.join(run.command) or 'the image'} in {run.reference}")
-    with errors():
+    # Its errors aren't caught around all of it: this process's own output may fail, too.
+    action = f"run {' '.join(run.command) or 'the image'} in {run.reference}"
+    with engine_errors(action):
         container = api.create_container(**_configuration(api, run, terminal=terminal, init=init))["Id"]
     with removing(api, container):
-        with errors():
+        with engine_errors(action):
             for folder, target in _mounted_folders(run):
                 check_mounted(api, container, folder, target, reference=run.reference)
         with _forwarded_signals(endpoint, container) as was_signalled:
-            copy(api, container, errors, was_signalled)
-            with errors():
+            copy(api, container, action, was_signalled)
+            with engine_errors(action):
                 code = wait_for_exit(api, container)
                 assert code is not None  # noqa: S101  it waits without a limit
                 return code
@@ -249,16 +247,17 @@ def _is_terminal() -> bool:
 
 
 def _copy_streams(
-    api: docker.APIClient, container: str, errors: _Errors, was_signalled: Callable[[], bool]
+    api: docker.APIClient, container: str, action: str, was_signalled: Callable[[], bool]
 ) -> None:
     """Start the container, and copy its streams until it closes its output."""
     # Two connections: over TLS, one whose sending side is closed can't be read any more.
     with contextlib.ExitStack() as connections:
-        with errors():
+        with engine_errors(action):
             attached = connections.enter_context(Attachment(api, container, "stdout", "stderr"))
             stdin = connections.enter_context(Attachment(api, container, "stdin"))
             api.start(container)
         threading.Thread(target=_send_stdin, args=(stdin,), daemon=True).start()
+        connections.enter_context(_given_up(api, attached, action))
         for stream, data in attached.output():
             target = sys.stderr.buffer if stream == "stderr" else sys.stdout.buffer
             try:
@@ -270,6 +269,19 @@ def _copy_streams(
                     raise
 
 
+@contextlib.contextmanager
+def _given_up(api: docker.APIClient, attached: Attachment, action: str) -> Iterator[None]:
+    """End the connection, and raise the error that says so, if the engine stops answering meanwhile."""
+    with watched(api, attached.disconnect) as is_gone:
+        try:
+            yield
+        except (EngineError, ValueError):
+            if not is_gone.is_set():
+                raise
+        if is_gone.is_set():
+            raise gone(action)
+
+
 def _send_stdin(attached: Attachment) -> None:
     with contextlib.suppress(OSError, ValueError):
         while data := os.read(sys.stdin.fileno(), _CHUNK):
@@ -278,25 +290,25 @@ def _send_stdin(attached: Attachment) -> None:
 
 
 def _copy_terminal(
-    api: docker.APIClient, container: str, errors: _Errors, was_signalled: Callable[[], bool]
+    api: docker.APIClient, container: str, action: str, was_signalled: Callable[[], bool]
 ) -> None:
     """Start the container with this terminal as its own, window size included."""
     del was_signalled  # a terminal that is gone is noticed where it is read
     with contextlib.ExitStack() as connections:
-        with errors():
+        with engine_errors(action):
             attached = connections.enter_context(Attachment(api, container, "stdin", "stdout", "stderr"))
             api.start(container)
-        with _raw_terminal(), _window_size(api, container):
-            _copy_both_ways(attached.socket, errors)
+        with _given_up(api, attached, action), _raw_terminal(), _window_size(api, container):
+            _copy_both_ways(attached.socket, action)
 
 
-def _copy_both_ways(connection: socket.socket, errors: _Errors) -> None:
+def _copy_both_ways(connection: socket.socket, action: str) -> None:
     stdin, stdout = sys.stdin.fileno(), sys.stdout.fileno()
     sources: list[Any] = [connection, stdin]
     while True:
         ready, _, _ = select.select(sources, [], [])
         if connection in ready:
-            with errors():
+            with engine_errors(action):
                 data = connection.recv(_CHUNK)
             if not data:
                 return
@@ -304,7 +316,7 @@ def _copy_both_ways(connection: socket.socket, errors: _Errors) -> None:
                 os.write(stdout, data)
         if stdin in ready:
             if data := _read_terminal(stdin):
-                with errors():
+                with engine_errors(action):
                     connection.sendall(data)
             else:
                 sources.remove(stdin)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import pty
 import secrets
 import signal
 import subprocess
@@ -21,8 +23,10 @@ from imagesync.engine.client import connect
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.fragile_builds import is_fragile
+from imagesync.engine.interactive import run_container
 from imagesync.engine.lookup import look_up
 from imagesync.engine.run_container import RunRequest
+from imagesync.engine.run_options import ContainerRun
 from imagesync.errors import BuildError, EngineError, RegistryError
 from tests.engine_proxy import EngineProxy
 from tests.integration.tiny_image import REFERENCE, context
@@ -96,6 +100,29 @@ def test_limit_of_a_run_holds_for_an_engine_that_does_not_answer(
         with pytest.raises(EngineError, match=r"was stopped after 1 s|didn't answer in time"):
             engine.run(RunRequest(REFERENCE, ("sleep", "60"), timeout=1))
         assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("tty", [False, True], ids=["streams", "terminal"])
+def test_command_is_given_up_when_the_engine_hangs(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tty: bool
+) -> None:
+    monkeypatch.setattr("imagesync.engine.liveness.EVERY", 0.2)
+    monkeypatch.setattr("imagesync.engine.liveness.PATIENCE", 1.0)
+    leader, follower = pty.openpty()
+    with (
+        os.fdopen(leader, "rb"),
+        os.fdopen(follower) as stdin,
+        os.fdopen(os.dup(follower), "w") as stdout,
+        EngineProxy(stalled=["/_ping"], engine=endpoint.url) as proxy,
+    ):
+        if tty:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            monkeypatch.setattr(sys, "stdout", stdout)
+        run = ContainerRun(REFERENCE, ("sleep", "60"), tmp_path, tty=tty)
+        with pytest.raises(EngineError, match=r"failed to run sleep 60 in .*: it hasn't answered for 1 s"):
+            run_container(Endpoint(proxy.url, "the test"), run)
+    with closing(connect(endpoint)) as api:
+        assert api.containers(all=True, filters={"label": f"dev.imagesync.run={os.getpid()}"}) == []
 
 
 # The SDK doesn't close a socket that it can't connect.
