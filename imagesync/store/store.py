@@ -225,16 +225,11 @@ class Store:
         """
         from filelock import FileLock, Timeout
 
-        try:
-            path = self._folder(LOCKS) / f"{_NAME.sub('-', name)}.lock"
-            make_way(path)
-            path.touch()
-        except OSError as error:
-            if error.errno in READ_ONLY:
-                yield  # nobody else can change anything either
-                return
+        path = self._lock_file(name)
+        if path is None:
+            yield  # nobody else can change anything either
+            return
         with store_errors(self.root):
-            path = self._folder(LOCKS) / f"{_NAME.sub('-', name)}.lock"
             lock = FileLock(path, thread_local=False)
             started, reported = time.monotonic(), False
             while True:
@@ -254,6 +249,19 @@ class Store:
             with suppress(OSError):
                 path.unlink()
             lock.release()
+
+    def _lock_file(self, name: str) -> Path | None:
+        """Return the file of a lock; ``None`` in a cache folder that can only be read."""
+        with store_errors(self.root):
+            try:
+                path = self._folder(LOCKS) / f"{_NAME.sub('-', name)}.lock"
+                make_way(path)
+                path.touch()
+            except OSError as error:
+                if error.errno in READ_ONLY:
+                    return None
+                raise
+        return path
 
     def usage(self) -> Usage:
         """Return the number and size of the files in the cache folder."""
