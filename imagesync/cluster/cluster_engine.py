@@ -39,7 +39,7 @@ from imagesync.cluster.resources import (
     remove_resources,
 )
 from imagesync.cluster.scheduler_streams import SchedulerStreams
-from imagesync.engine.client import connect, engine_errors
+from imagesync.engine.client import connect, engine_errors, is_podman
 from imagesync.engine.run_container import Attachment
 from imagesync.engine.run_options import device_requests, mount_objects
 from imagesync.errors import ClusterError, EngineError
@@ -352,8 +352,7 @@ class ClusterEngine:
 
     def _is_podman(self) -> bool:
         """Whether the engine is Podman, whose networks don't resolve names without a plug-in."""
-        components = self.api.version().get("Components") or ()
-        return any("podman" in str(part.get("Name", "")).lower() for part in components)
+        return is_podman(self.api.version())
 
     def _config_line(self, config: Mapping[str, Any]) -> bytes:
         return json.dumps({**config, **common_config(self.plan)}).encode() + b"\n"

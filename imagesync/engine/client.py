@@ -178,6 +178,12 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(f"{second}.{(fraction or '')[:6]:0<6}{zone}")
 
 
+def is_podman(version: Mapping[str, Any]) -> bool:
+    """Return True if an engine is Podman, by its answer about its *version*."""
+    names = (str(component.get("Name")) for component in version.get("Components") or ())
+    return any("podman" in name.lower() for name in names)
+
+
 def refusal(response: requests.Response) -> str:
     """Return the message of an answer with an error status; it may hold credentials."""
     with suppress(ValueError, AttributeError):

@@ -14,7 +14,7 @@ from imagesync.core.progress import Progress
 from imagesync.engine.abandoned import remove_abandoned
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
-from imagesync.engine.client import connect, engine_errors, parse_time
+from imagesync.engine.client import connect, engine_errors, is_podman, parse_time
 from imagesync.engine.fragile_builds import LOST_LAYER, has_lost_layer
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
 from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
@@ -139,9 +139,8 @@ class Engine:
         """Return the engine's product and version."""
         with engine_errors("say its version"):
             version = self._api.version()
-            names = {component.get("Name", "") for component in version.get("Components") or ()}
             return EngineInfo(
-                name="Podman" if any("podman" in name.lower() for name in names) else "Docker Engine",
+                name="Podman" if is_podman(version) else "Docker Engine",
                 version=version.get("Version", ""),
                 api_version=version.get("ApiVersion", ""),
                 platform=f"{version.get('Os', '')}/{version.get('Arch', '')}",

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from imagesync.engine.client import is_podman
 from imagesync.errors import BuildError, EngineError
 
 if TYPE_CHECKING:
@@ -44,8 +45,7 @@ def is_fragile(api: docker.APIClient) -> bool:
 
     if not version_lt(api.api_version, _FIXED):
         return False
-    names = [str(component.get("Name")) for component in api.version().get("Components") or ()]
-    return not any("podman" in name.lower() for name in names)
+    return not is_podman(api.version())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import split_reference
-from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, messages
+from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, is_podman, messages
 from imagesync.engine.liveness import Stream
 from imagesync.errors import EngineError
 from imagesync.image_layout import Label
@@ -65,9 +65,8 @@ def present_layers(api: docker.APIClient, image: OCIImage, references: Sequence[
     """
     import docker.errors
 
-    names = [str(component.get("Name")) for component in api.version().get("Components") or ()]
     status = api.info().get("DriverStatus") or []
-    if any("podman" in name.lower() for name in names) or _CONTAINERD in status:
+    if is_podman(api.version()) or _CONTAINERD in status:
         return frozenset()
     repositories = {split_reference(reference)[0] for reference in references}
 
