@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
 import sys
 import venv
 from pathlib import Path
@@ -56,3 +58,11 @@ def small_environment(folder: Path) -> LocalEnvironment:
     return make_environment(
         folder / "env", packages=packages, python=sys.executable, editable=[folder / "own-code"]
     )
+
+
+def unpacked(layout: Path, tag: str, folder: Path) -> Path:
+    """Return the root of the image *tag* in a layout, unpacked into *folder*."""
+    rootless = [] if os.geteuid() == 0 else ["--rootless"]
+    command = ["umoci", "unpack", *rootless, "--image", f"{layout}:{tag}", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "rootfs"

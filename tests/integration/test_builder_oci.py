@@ -17,7 +17,7 @@ from tests.commands import CommandLine
 from tests.elf import compile_extension
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex
-from tests.integration.oci_environment import python_base, small_environment
+from tests.integration.oci_environment import python_base, small_environment, unpacked
 from tests.oci_images import small_image
 
 NO_ENGINE = "tcp://127.0.0.1:1"
@@ -128,14 +128,7 @@ def test_others_read_the_image(oci_cli: CommandLine, tmp_path: Path) -> None:
     subprocess.run(
         ["skopeo", "copy", "--quiet", f"oci-archive:{folder}/image.tar", f"oci:{tmp_path}/copy:x"], check=True
     )
-    bundle = tmp_path / "bundle"
-    rootless = [] if os.geteuid() == 0 else ["--rootless"]
-    subprocess.run(
-        ["umoci", "unpack", *rootless, "--image", f"{tmp_path}/copy:x", str(bundle)],
-        check=True,
-        capture_output=True,
-    )
-    environment = bundle / "rootfs" / "opt" / "env"
+    environment = unpacked(tmp_path / "copy", "x", tmp_path / "bundle") / "opt" / "env"
     assert (environment / "bin" / "python3").readlink() == Path("/usr/local/bin/python3")
     assert (environment / "bin" / "own").read_text().startswith("#!/opt/env/bin/python\n")
     packages = environment / "lib" / f"python{MINOR}" / "site-packages"
@@ -195,12 +188,9 @@ def test_options_of_the_image_reach_its_configuration(oci_cli: CommandLine) -> N
     assert (container.cmd, container.working_dir, container.user) == (("own",), "/work", "app:staff")
     assert container.variables["MODE"] == "fast"
     assert container.labels["team"] == "data"
-    bundle = oci_cli.cwd / "bundle"
-    subprocess.run(
-        ["umoci", "unpack", "--image", f"{layout.root}:latest", str(bundle)], check=True, capture_output=True
-    )
-    assert (bundle / "rootfs" / "srv" / "data.txt").read_text() == "data\n"
-    work = (bundle / "rootfs" / "work").stat()
+    root = unpacked(layout.root, "latest", oci_cli.cwd / "bundle")
+    assert (root / "srv" / "data.txt").read_text() == "data\n"
+    work = (root / "work").stat()
     assert (work.st_uid, work.st_gid) == (1234, 5)
 
 

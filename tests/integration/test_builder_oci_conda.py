@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from imagesync.registry.oci_layout import ImageLayout
 from tests.channels.environments import make_conda_environment
 from tests.commands import CommandLine, clean_environ
 from tests.environments import make_environment
+from tests.integration.oci_environment import unpacked
 from tests.oci_images import small_image
 
 MINOR = f"3.{sys.version_info.minor}"
@@ -49,15 +49,6 @@ def oci_cli(channel: Path, tmp_path_factory: pytest.TempPathFactory) -> CommandL
     return CommandLine(environ, folder / "work")
 
 
-def unpacked(cli: CommandLine, folder: Path) -> Path:
-    """Return the root of the image ``latest`` in the layout *image*."""
-    layout = f"{cli.cwd}/image:latest"
-    rootless = [] if os.geteuid() == 0 else ["--rootless"]
-    command = ["umoci", "unpack", *rootless, "--image", layout, str(folder)]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder / "rootfs"
-
-
 def test_conda_environment_with_wheels_becomes_an_image(
     oci_cli: CommandLine, channel: Path, tmp_path: Path
 ) -> None:
@@ -66,7 +57,7 @@ def test_conda_environment_with_wheels_becomes_an_image(
     cli = oci_cli.with_environ(**local.activated)
     reference = cli("build", "--output", "oci:image:latest").reference
     assert cli("build").reference == reference
-    root = unpacked(cli, tmp_path / "bundle")
+    root = unpacked(cli.cwd / "image", "latest", tmp_path / "bundle")
     records = {json.loads(path.read_text())["name"] for path in (root / "opt/env/conda-meta").glob("*.json")}
     assert {"python", "greeter", "compass"} <= records
     assert {"toolz", "markupsafe"} <= {path.name for path in (root / PACKAGES).iterdir()}
@@ -102,7 +93,7 @@ def test_environment_of_pip_gets_the_python_of_a_channel(oci_cli: CommandLine, t
     local = make_environment(tmp_path / "env", packages=["toolz==1.0.0"], python=sys.executable)
     cli = oci_cli.with_environ(VIRTUAL_ENV=local.prefix, IMAGESYNC_PYTHON="conda")
     cli("build", "--output", "oci:image:latest")
-    root = unpacked(cli, tmp_path / "bundle")
+    root = unpacked(cli.cwd / "image", "latest", tmp_path / "bundle")
     shown = subprocess.run(
         [root / "opt/env/bin/python", "-IBc", "import toolz, sys; print(*sys.version_info[:2], sep='.')"],
         check=True,
