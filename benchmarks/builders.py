@@ -12,11 +12,11 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Run, in_turns, ratio
+from benchmarks.measure import Contender, Run, in_turns, median_seconds, ratio
 from benchmarks.report import machine
 from benchmarks.subjects import Imagesync, PlainDockerfile, make_environment
 from imagesync.core.progress import SilentProgress
@@ -71,7 +71,7 @@ def main() -> int:
             uv.build()
             return {}
 
-        contenders: dict[str, Callable[[], Mapping[str, int]]] = {
+        contenders: dict[str, Contender] = {
             "oci, no part known": lambda: oci.build("part", "layer"),
             "oci, parts known": lambda: oci.build("layer"),
             "oci, layers known": oci.build,
@@ -89,10 +89,9 @@ def _print(measured: Mapping[str, list[Run]]) -> None:
     print(f"| | seconds | of {DOCKER} | of {UV} | received, kB |")
     print("|---|---|---|---|---|")
     for name, runs in measured.items():
-        seconds = sorted(run.seconds for run in runs)[len(runs) // 2]
         received = max((run.received or 0) // 1000 for run in runs)
         ratios = (str(ratio(runs, measured[other])) for other in (DOCKER, UV))
-        print(f"| {name} | {seconds:.1f} | {' | '.join(ratios)} | {received} |")
+        print(f"| {name} | {median_seconds(runs):.1f} | {' | '.join(ratios)} | {received} |")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -284,8 +285,7 @@ def _print_table(turns: Mapping[int, Sequence[Row]]) -> None:
     for rows in turns.values():
         cells = []
         for name in columns:
-            values = sorted(getattr(each, name) for each in rows)
-            middle = values[len(values) // 2]
+            middle = statistics.median(getattr(each, name) for each in rows)
             is_bytes = name in ("edit_bytes", "registry", "node")
             cells.append(f"{middle / 1e6:.0f} MB" if is_bytes else f"{middle:.4g}")
         print("| " + " | ".join(cells) + " |")
