@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import DeviationError, LockError, UnsolvableError, WheelError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.freeze import freeze
 from imagesync.session import Session
 from imagesync.settings.model import Settings
@@ -237,20 +237,39 @@ def test_commands_refuse_what_only_a_build_would_make(
     assert foreign.ran <= {"pth", "sitecustomize"}
 
 
+def without_engine(
+    foreign: Foreign,
+    cli: CommandLine,
+    *,
+    target_python: str,
+    progress: Progress | None = None,
+    **settings: object,
+) -> Context:
+    """Return a context where no engine answers, and the settings say what the base image has."""
+    chosen = Settings(
+        profile="none",
+        builder="docker",
+        base="base:1",
+        target_python=target_python,
+        target_glibc="2.36",
+        allow_inconsistent=True,
+        cache_dir=foreign.folder / "cache",
+        **settings,  # type: ignore[arg-type]
+    )
+    environ = {**cli.environ, "DOCKER_HOST": f"unix://{foreign.folder}/none"}
+    return Context(chosen, environ=environ, progress=progress or SilentProgress())
+
+
 @pytest.mark.parametrize("resolver", ["uv", "pip-tools"])
 @pytest.mark.parametrize("static", [True, False], ids=["known platform", "unknown platform"])
 def test_lock_of_a_prefix_builds_nothing(
-    foreign: Foreign, cli_here: CommandLine, monkeypatch: pytest.MonkeyPatch, resolver: str, static: bool
+    foreign: Foreign, cli_here: CommandLine, resolver: str, static: bool
 ) -> None:
     hide_interpreter(foreign)
     if not static:
         (foreign.environment.prefix / "bin/python3").unlink()
     minor = foreign.environment.site_packages.parent.name.removeprefix("python")
-    monkeypatch.setattr(EngineFinder, "base_to_lock_for", lambda _self, _plan: base_image(f"{minor}.0"))
-    settings = Settings(
-        profile="none", allow_inconsistent=True, cache_dir=foreign.folder / "cache", resolver=resolver
-    )
-    context = Context(settings, environ=cli_here.environ)
+    context = without_engine(foreign, cli_here, target_python=f"{minor}.0", resolver=resolver)
     hints: list[str] = []
     try:
         lock = Session(context, prefix=foreign.environment.prefix).lock()
@@ -262,21 +281,21 @@ def test_lock_of_a_prefix_builds_nothing(
 
 
 def test_lock_file_and_context_of_a_prefix_leave_out_what_needs_a_build(
-    foreign: Foreign, cli_here: CommandLine, monkeypatch: pytest.MonkeyPatch
+    foreign: Foreign, cli_here: CommandLine
 ) -> None:
     hide_interpreter(foreign)
-    monkeypatch.setattr(EngineFinder, "base_to_lock_for", lambda _self, plan: base_image(plan.python.version))
+    scanned = Session(Context(Settings(), environ=cli_here.environ), prefix=foreign.environment.prefix).scan()
     progress = RecordedLines()
 
     def session(**settings: object) -> Session:
-        chosen = Settings(
-            profile="none",
+        context = without_engine(
+            foreign,
+            cli_here,
+            target_python=scanned.python.version,
+            progress=progress,
             python_source="base",
-            allow_inconsistent=True,
-            cache_dir=foreign.folder / "cache",
-            **settings,  # type: ignore[arg-type]
+            **settings,
         )
-        context = Context(chosen, environ=cli_here.environ, progress=progress)
         return Session(context, prefix=foreign.environment.prefix)
 
     lock = session().freeze().lock
