@@ -10,13 +10,13 @@ that finds its image stays fast.
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import check_reference
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import UsageError
@@ -117,25 +117,28 @@ class Session:
         """Return the inputs with the origin of the image's Python, for which channels may be asked."""
         return environment_inputs(self.scan(), self.context, asks_channels=True)
 
-    def base_finder(self) -> Finder:
-        """Return the finder of the base image for what builds no image.
+    @contextmanager
+    def base_finder(self) -> Iterator[Callable[[], Finder]]:
+        """Give a function that returns the finder of the base image, for what builds no image.
 
-        A base image outside of an engine and of registries is read where it is.
+        An engine is asked in the background, and the function waits for its answer.
         """
-        settings = self.context.settings
-        location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
-        if location.transport == "registry":
-            return EngineFinder(self.context)
-        from imagesync.pipeline.layout_finder import LayoutFinder
+        from imagesync.pipeline.builders import answering_base_finder, open_base_finder
 
-        return LayoutFinder(self.context)
+        asked = open_base_finder(self.context)
+        asked.query_in_background()
+        with ExitStack() as stack:
+
+            def answering() -> Finder:
+                return stack.enter_context(closing(answering_base_finder(asked, self.context)))
+
+            yield answering
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        with closing(self.base_finder()) as finder:
-            finder.query_in_background()
+        with self.base_finder() as finder:
             inputs = self._build_inputs().checked(for_lock=True)
-            base = finder.base_to_lock_for(inputs.plan)
+            base = finder().base_to_lock_for(inputs.plan)
             return inputs.lock(base, inputs.artifact_sources(for_files=True))
 
     def freeze(self, *, with_pip: bool = False) -> Bundle:
@@ -149,9 +152,9 @@ class Session:
         from imagesync.pipeline.builders import open_builder
         from imagesync.pipeline.freeze import freeze
 
-        with closing(self.base_finder()) as finder:
-            finder.query_in_background()
+        with self.base_finder() as answering:
             inputs = self._build_inputs().checked(for_lock=True)
+            finder = answering()
             builder = open_builder(finder, inputs, finder.base_to_lock_for(inputs.plan), for_files=True)
             return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
@@ -162,9 +165,10 @@ class Session:
         """
         from imagesync.pipeline.manifest_lock import lock_manifest
 
-        with closing(self.base_finder()) as finder:
-            finder.query_in_background()
-            return lock_manifest(manifest, self.context, base=finder.base_to_read_for, with_pip=with_pip)
+        with self.base_finder() as finder:
+            return lock_manifest(
+                manifest, self.context, base=lambda: finder().base_to_read_for(), with_pip=with_pip
+            )
 
     def check_lock(self, path: Path, selection: Selection | None = None) -> tuple[Difference, ...]:
         """Return the packages by which the environment differs from the lock file at *path*.

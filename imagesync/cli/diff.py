@@ -58,8 +58,9 @@ def diff(
     """Compare A and B, package by package.
 
     Local code is compared by content. Each side is `local` (the environment here), a lock (the file that
-    `imagesync lock --format json` printed), an image (nothing is pulled), the folder of an environment, or
-    the address of a running scheduler, tcp:// or tls://. Exit 1 if anything critical, exact, nearest or
+    `imagesync lock --format json` printed), an image (nothing is pulled; also oci:DIR[:TAG],
+    oci-archive:FILE, docker-archive:FILE), the folder of an environment, or the address of a running
+    scheduler, tcp:// or tls://. Exit 1 if anything critical, exact, nearest or
     local differs, and 2 if the sides can't be compared.
     """
     try:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imagesync.core.image_reference import check_reference, parse_reference
+from imagesync.core.image_location import ImageLocation, parse_location
+from imagesync.core.image_reference import parse_reference
 from imagesync.core.strict_json import load_json
-from imagesync.engine.endpoint import find_endpoint
-from imagesync.engine.engine import Engine
 from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
 from imagesync.image_layout import Label
 from imagesync.inventory.comparison import Side
 from imagesync.inventory.inventory import Inventory, from_text, local_inventory
 from imagesync.lock.lock import Lock
+from imagesync.pipeline.local_images import find_local_image, open_local_image
 from imagesync.registry.registry import read_config
 
 if TYPE_CHECKING:
+    from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.session import Session
 
@@ -108,8 +108,8 @@ def _lock_sides(
     entries = next(iter(other.members.values())).entries if other is not None else ()
     python = next((entry.version for entry in entries if entry.kind == "python"), "")
     if not python:
-        with closing(session.base_finder()) as finder:
-            python = finder.base_to_read_for().python_version
+        with session.base_finder() as finder:
+            python = finder().base_to_read_for().python_version
     read_for = OtherSide(python, entries, inputs)
     inventories = lock_inventories([Path(text) for text in texts], session.context, other=read_for)
     return {text: Side(text, {text: one}) for text, one in zip(texts, inventories, strict=True)}
@@ -128,7 +128,7 @@ def _find_side(text: str, session: Session) -> Side:
         raise UsageError(
             f"{text} isn't the address of a scheduler.", hint="An address starts with tcp:// or tls://."
         )
-    return Side(text, {text: read_image(text, environ=session.context.environ)})
+    return Side(text, {text: read_image(text, session.context)})
 
 
 def local_side(session: Session) -> LocalSide:
@@ -194,17 +194,18 @@ def _from_json(text: str) -> Inventory:
     return inventory_of(Lock.from_dict(document))
 
 
-def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
-    """Return the inventory of an image, from the label that its build wrote.
+def read_image(text: str, context: Context) -> Inventory:
+    """Return the inventory of an image, from the label that its build wrote; no layer is read.
 
-    The image is looked up in the engine, if one answers, and then in the registry that the reference names.
+    A reference is looked up in the cache folder, then in the engine, if one answers, and then in the registry
+    that it names.
 
     Parameters
     ----------
-    reference
-        Reference of the image.
-    environ
-        Environment variables, by which the engine is found.
+    text
+        A reference, or a location such as ``oci:DIR:TAG``.
+    context
+        Says where the cache folder and the engine are.
 
     Raises
     ------
@@ -213,34 +214,48 @@ def read_image(reference: str, *, environ: Mapping[str, str]) -> Inventory:
     RegistryError
         The registry refuses or doesn't answer.
     """
-    labels = _labels(reference, environ=environ)
+    labels = _labels(text, context)
     inventory = from_text(labels.get(Label.INVENTORY, ""))
     if inventory is not None:
         return inventory
     built_here = Label.ENVIRONMENT_HASH in labels
     why = "another version of imagesync built it" if built_here else "it wasn't built by imagesync"
     raise ImagesyncError(
-        f"{reference} has no readable inventory: {why}.",
+        f"{text} has no readable inventory: {why}.",
         hint="Rebuild it: imagesync build. A running cluster of it can be compared as it is:"
         " imagesync diff local tcp://HOST:8786",
     )
 
 
-def _labels(reference: str, *, environ: Mapping[str, str]) -> Mapping[str, str]:
-    check_reference(reference, given_as="image")
+def _labels(text: str, context: Context) -> Mapping[str, str]:
+    location = parse_location(text, given_as="image")
+    if location.transport in ("registry", "docker-daemon"):
+        if location.transport == "registry":
+            kept = find_local_image(text, cache=context.cache_folder)
+            if kept is not None:
+                return kept.config.container.labels
+        return _labels_of_reference(location, context)
+    with open_local_image(text, cache=context.cache_folder, progress=context.progress, lazy=True) as local:
+        return local.image.config.container.labels
+
+
+def _labels_of_reference(location: ImageLocation, context: Context) -> Mapping[str, str]:
+    """Return the labels of an image that an engine or a registry has."""
+    reference = location.path
     parsed = parse_reference(reference)
+    may_be_in_registry = parsed.names_registry and location.transport == "registry"
     insecure = False
     try:
-        with Engine(find_endpoint(environ)) as engine:
+        with context.open_engine() as engine:
             image = engine.inspect(reference)
             if image is not None:
                 return image.labels
             insecure = engine.takes_without_tls(parsed.domain)
     except EngineNotFound:
         # A registry can be read without an engine.
-        if not parsed.names_registry:
+        if not may_be_in_registry:
             raise
-    if parsed.names_registry:
+    if may_be_in_registry:
         return _in_registry(reference, insecure=insecure)
     raise ImagesyncError(
         f"The engine has no image {reference}.",

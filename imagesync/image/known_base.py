@@ -147,7 +147,7 @@ def known_base(
         if not problem:
             return None
         if glibc is None:
-            raise _unknown(settings.base, problems)
+            raise unknown_base(settings.base, problems)
     progress.line(_line(settings.base, python, glibc))
     return _base_image(settings, replace(python, glibc=glibc.glibc), digest=digest, pinned=pinned)
 
@@ -285,7 +285,8 @@ def _contradiction(settings: Settings, key: str, requested: str, known: str, ori
     )
 
 
-def _unknown(base: str, problems: list[str]) -> BaseImageError:
+def unknown_base(base: str, problems: Sequence[str]) -> BaseImageError:
+    """Return the error for a base image whose C library isn't known, for the reasons in *problems*."""
     return BaseImageError(
         f"Which C library the base image {base} has isn't known.\n" + "\n".join(problems),
         hint="Say what it has: --target-python 3.12 --target-glibc 2.39, as `python3 --version` and"

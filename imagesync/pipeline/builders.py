@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from imagesync.core.image_location import parse_location
-from imagesync.errors import BuildError, EngineNotFound, UsageError
+from imagesync.core.progress import Severity
+from imagesync.errors import BuildError, EngineError, EngineNotFound, UsageError
 from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.layout_finder import LayoutFinder
 
@@ -73,6 +74,30 @@ def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output]
             finder.check_usable()
         except BuildError as needs:
             raise BuildError(f"{needs.message} {error.message}", hint=error.hint) from error
+    return finder
+
+
+def open_base_finder(context: Context) -> Finder:
+    """Return the finder of the base image for what builds no image: a lock, or a comparison.
+
+    A base image outside of an engine and of registries is read where it is.
+    """
+    settings = context.settings
+    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
+    if settings.builder == "oci" or location.transport != "registry":
+        return LayoutFinder(context)
+    return EngineFinder(context)
+
+
+def answering_base_finder(finder: Finder, context: Context) -> Finder:
+    """Return *finder*, or the one of a build without an engine if none answers and the settings allow it."""
+    if context.settings.builder != "auto" or isinstance(finder, LayoutFinder):
+        return finder
+    try:
+        _ = finder.lookup
+    except EngineError as error:
+        context.progress.line(f"Going on without an engine: {error.message}", Severity.WARNING)
+        return LayoutFinder(context, engine_problem=error.message)
     return finder
 
 

@@ -169,8 +169,8 @@ class EngineFinder:
 
         with open_registry_images(self._context) as images:
             try:
-                image = None if known is None else images.find(known.digest)
-                if image is not None and known is not None and not no_cache:
+                image = None if known is None or no_cache else images.find(known.digest)
+                if image is not None and known is not None:
                     image = self.accepted(image, inputs, known)
                     if image is not None:
                         self._context.progress.line(f"The registry has it already: {image.digest}")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def read_report(text: str, context: Context) -> ImageReport:
     """Return the report on an image.
 
-    An image without a registry in its name is looked for in the cache folder, then in the engine, if one
-    answers, and then on Docker Hub; one with a registry there first, and then in the engine.
+    An image without a registry in its name is looked for in the cache folder, and then in the engine, if one
+    answers; one with a registry there first, and then in the engine.
 
     Parameters
     ----------
@@ -50,11 +50,12 @@ def read_report(text: str, context: Context) -> ImageReport:
     elif find_local_image(text, cache=context.cache_folder) is not None:
         return _from_layout(text, context)
     else:
-        found = _from_any_engine(text, context) or _from_registry(text, context)
+        found = _from_any_engine(text, context)
     if found is None:
         raise UsageError(
             f"There is no image {text}.",
-            hint="Name one of `docker images`, of a registry, or of a layout or archive: oci:DIR:TAG.",
+            hint="Name one of `docker images`, of a registry (docker.io/ for Docker Hub), or of a layout or"
+            " archive: oci:DIR:TAG.",
         )
     return found
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import repository_of
@@ -13,6 +14,7 @@ from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import BaseImageError
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
+from imagesync.image.known_base import known_base
 from imagesync.image.layers.assemble import check_base, check_contents
 from imagesync.image.layers.base_contents import read_base
 from imagesync.image_layout import BaseImage
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from imagesync.registry.image_source import SourceImage
     from imagesync.registry.oci_image import OCIImage
     from imagesync.settings.model import Settings
+
+_FULL_VERSION: Final = re.compile(r"\d+\.\d+\.\d+.*")
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,25 @@ def open_layout_base(
         contents = read_base(source.image, cache=cache, progress=progress)
         check_contents(contents, root)
         yield LayoutBase(root, source, contents)
+
+
+def known_layout_base(root: str, context: Context, *, needs_python: bool) -> BaseImage | None:
+    """Return the base image *root* as far as a lock needs it, if that is known without reading its layers.
+
+    With *needs_python* that covers the full version of its Python.
+    """
+    if parse_location(root, given_as="base").transport != "registry":
+        return None
+    settings = replace(context.settings, base=root)
+    try:
+        known = known_base(
+            settings, cache=context.cache_folder, progress=context.progress, problem="No engine is asked."
+        )
+    except BaseImageError:
+        return None
+    if known is None or (needs_python and not _FULL_VERSION.fullmatch(known.python_version)):
+        return None
+    return known
 
 
 def check_python(base: BaseImage, plan: Plan, *, subject: str) -> None:

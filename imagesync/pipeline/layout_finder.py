@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
-from imagesync.errors import BuildError, LayoutError, RegistryError
+from imagesync.errors import BaseImageError, BuildError, LayoutError, RegistryError
 from imagesync.image.built_image import image_of
+from imagesync.image.known_base import facts_of, refuse_contradiction, unknown_base
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
 from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.image_finder import accepted, base_inputs, known_hash, remember_known
-from imagesync.pipeline.layout_base import check_python, open_layout_base
+from imagesync.pipeline.layout_base import check_python, known_layout_base, open_layout_base
 from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
@@ -50,12 +51,17 @@ class LayoutFinder:
         The digest of the base image in its registry; by default the one that its name stands for now.
     announces
         Whether a line says where an image is that was built.
+    engine_problem
+        Why no engine tells about the base image, if one was asked.
     """
 
-    def __init__(self, context: Context, *, base_digest: str = "", announces: bool = True) -> None:
+    def __init__(
+        self, context: Context, *, base_digest: str = "", announces: bool = True, engine_problem: str = ""
+    ) -> None:
         self._context = context
         self._base_digest = base_digest
         self._announces = announces
+        self._engine_problem = engine_problem
         self._root = context.settings.base
         self._asked_registry_for: set[str] = set()
         self._base: LayoutBase | None = None
@@ -253,18 +259,42 @@ class LayoutFinder:
             It can't be had, or has another interpreter than *plan* needs.
         """
         self._choose_root(plan)
-        base = self.base_to_read_for()
+        base = self._described()
         if plan.interpreter != "conda":
             check_python(base, plan, subject=subject)
         return base
 
     def base_to_read_for(self) -> BaseImage:
-        """Return the base image, which a lock file is read for."""
-        return self.base.described(self._context.settings)
+        """Return the base image as far as reading a lock file needs it: its Python and its C library."""
+        return self._base_for_lock(needs_python=True)
 
     def base_to_lock_for(self, plan: Plan) -> BaseImage:
-        """Return the base image, which a lock needs."""
-        return self.base_image(plan)
+        """Return the base image as far as a lock needs it; its layers are read only if nothing else tells."""
+        self._choose_root(plan)
+        needs_python = plan.interpreter != "conda"
+        base = self._base_for_lock(needs_python=needs_python)
+        if needs_python:
+            check_python(base, plan, subject="The environment")
+        return base
+
+    def _base_for_lock(self, *, needs_python: bool) -> BaseImage:
+        if self._base is None:
+            context = self._context
+            known = known_layout_base(self._root, context, needs_python=needs_python)
+            if known is not None:
+                return known
+        try:
+            return self._described()
+        except BaseImageError as error:
+            if not self._engine_problem:
+                raise
+            raise unknown_base(self._root, [self._engine_problem, error.message]) from error
+
+    def _described(self) -> BaseImage:
+        settings = self._context.settings
+        base = self.base.described(settings)
+        refuse_contradiction(settings, facts_of(base, "its files"))
+        return base
 
     def tag(self, image: Image, tags: Sequence[str]) -> None:
         """Give the image further names in the layout."""

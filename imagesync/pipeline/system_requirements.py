@@ -120,4 +120,6 @@ def _report(
         )
     for finding in () if quiet else findings:
         hint = " ".join((finding.hint or "").splitlines())
-        inputs.context.progress.line(f"{finding.message} {hint}".strip(), finding.severity)
+        # The image is built all the same, so nothing is reported as an error.
+        severity = Severity.INFO if finding.severity is Severity.INFO else Severity.WARNING
+        inputs.context.progress.line(f"{finding.message} {hint}".strip(), severity)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_location import ImageLocation, parse_location
-from imagesync.core.image_reference import is_reference, split_reference
+from imagesync.core.image_reference import is_reference, parse_reference, split_reference
 from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import UsageError, VerifyError
@@ -115,6 +115,12 @@ def _opened(text: str, context: Context) -> Iterator[OCIImage]:
     if local is not None:
         yield local
         return
+    if location.transport == "registry" and not parse_reference(text).names_registry:
+        raise UsageError(
+            f"There is no image {text} in {cache / IMAGES}, and its name has no registry.",
+            hint="Name a registry (docker.io/ for Docker Hub), oci:DIR[:TAG], oci-archive:FILE or"
+            " docker-archive:FILE.",
+        )
     insecure = location.transport == "registry" and takes_without_tls(text, context)
     with (
         store_errors(cache),
@@ -185,7 +191,12 @@ def _seconds(created: str) -> int:
 def _form(text: str) -> dict[str, Any]:
     try:
         form = json.loads(text)
-        if isinstance(form["compression"], str) and isinstance(form["max-layers"], int):
+        # The type itself: true is an int, too.
+        if (
+            isinstance(form["compression"], str)
+            and type(form["max-layers"]) is int
+            and form["max-layers"] > 0
+        ):
             return dict(form)
     except (ValueError, LookupError, TypeError):
         pass

@@ -213,6 +213,9 @@ def _from_registry(repository: Repository, platform: str, kept: ImageLayout) -> 
 
 def _from_layout(source: _Layout, location: ImageLocation, platform: str) -> SourceImage:
     index = source.index()
+    if not index.manifests:
+        what = "has no images" if Path(location.path).exists() else "doesn't exist"
+        raise LayoutError(f"The OCI layout {location.path} {what}.")
     entry = index.find(location.name)
     if entry is None:
         # An index of several manifests without names is that of one image.

@@ -103,6 +103,16 @@ def test_edit_is_pushed_in_twelve_requests_with_little_more_than_its_wheel(
     assert proxy.uploaded < 30_000
 
 
+@pytest.mark.parametrize("builder", ["oci", "auto"])
+def test_base_image_of_a_lock_is_read_where_no_engine_is(ci: CommandLine, builder: str) -> None:
+    locked = ci("lock", "--builder", builder, "--format", "json")
+    assert locked.json()["target"]["glibc"] == [2, 36]
+    assert ("Going on without an engine" in locked.stderr) == (builder == "auto")
+    refused = ci.run("lock", "--builder", builder, "--target-python", "3.8")
+    assert refused.returncode == 2
+    assert "(its files), and --target-python says 3.8" in refused.stderr
+
+
 def test_ci_with_an_empty_store_mounts_known_layers(
     ci: CommandLine, proxy: RegistryProxy, local: LocalEnvironment, tmp_path: Path
 ) -> None:

@@ -98,36 +98,69 @@ def check_wheels(
     return tuple(_missing_libraries(linker, base, cache))
 
 
+@dataclass(frozen=True)
+class _Lacking:
+    """A package that needs a library which the base image lacks, on import or in a part of it."""
+
+    package: PackageFiles
+    path: str
+    on_import: bool
+
+
 def _missing_libraries(linker: Linker, base: str, cache: Path | None) -> Iterator[Finding]:
+    """Yield one finding for the libraries that the same packages need, however many packages these are."""
+    by_library: dict[str, list[_Lacking]] = {}
     for package in linker.packages:
-        if finding := _check(package, linker, base, cache):
-            yield finding
+        for name, lacking in _check(package, linker, cache):
+            by_library.setdefault(name, []).append(lacking)
+    groups: dict[tuple[tuple[str, bool], ...], list[str]] = {}
+    for name in sorted(by_library):
+        needing = tuple((each.package.name, each.on_import) for each in by_library[name])
+        groups.setdefault(needing, []).append(name)
+    for names in groups.values():
+        yield _finding(names, by_library[names[0]], base)
 
 
-def _check(package: PackageFiles, linker: Linker, base: str, cache: Path | None) -> Finding | None:
+def _check(package: PackageFiles, linker: Linker, cache: Path | None) -> Iterator[tuple[str, _Lacking]]:
+    """Yield the libraries that a package lacks, each with the file that needs it."""
     lacking = {path: found for path in package.sections if (found := linker.missing(path))}
     if not lacking:
-        return None
+        return
     on_import = _needed_on_import(package, linker, cache)
-    names = sorted(
-        name
-        for name in {name for names in lacking.values() for name in names}
-        if name in on_import
-        or any(name in lacked and linker.resolves_here(path, name) for path, lacked in lacking.items())
-    )
-    if not names:
-        return None
-    fails = on_import & {*names}
-    path = next(path for path, lacked in lacking.items() if not lacked.isdisjoint(fails or names))
+    for name in sorted({name for names in lacking.values() for name in names}):
+        paths = [path for path, lacked in lacking.items() if name in lacked]
+        if name in on_import or any(linker.resolves_here(path, name) for path in paths):
+            yield name, _Lacking(package, paths[0], name in on_import)
+
+
+def _finding(names: Sequence[str], needing: Sequence[_Lacking], base: str) -> Finding:
+    failing = [each for each in needing if each.on_import]
+    partly = [each for each in needing if not each.on_import]
+    verb = "needs" if len(needing) == 1 else "need"
+    what = "it" if len(needing) == 1 else "them"
+    if not partly:
+        effect = f"importing {what} fails there"
+    elif not failing:
+        effect = f"a part of {what} fails there"
+    else:
+        effect = f"importing {_named(failing)} fails there, and a part of the {_others(partly)}"
+    first = (failing or partly)[0]
     return Finding(
-        severity=Severity.ERROR if fails else Severity.WARNING,
+        severity=Severity.ERROR if failing else Severity.WARNING,
         code="system-library",
-        message=f"{package.name} {package.version} needs {_shown(names)}, which the base image {base} lacks"
-        + (": importing it fails there." if fails else ": a part of it fails there."),
-        path=path,
-        package=package.name,
+        message=f"{_named(needing)} {verb} {_shown(names)}, which the base image {base} lacks: {effect}.",
+        path=first.path,
+        package=first.package.name if len(needing) == 1 else None,
         hint=_remedy(names),
     )
+
+
+def _named(needing: Sequence[_Lacking]) -> str:
+    return _shown([f"{each.package.name} {each.package.version}" for each in needing])
+
+
+def _others(needing: Sequence[_Lacking]) -> str:
+    return "other" if len(needing) == 1 else "others"
 
 
 def _needed_on_import(package: PackageFiles, linker: Linker, cache: Path | None) -> frozenset[str]:

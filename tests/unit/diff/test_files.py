@@ -8,9 +8,13 @@ import pytest
 
 from imagesync.diff.sides import find_sides, read_inventory
 from imagesync.errors import UsageError
+from imagesync.image_layout import Label
 from imagesync.inventory.comparison import Side
-from imagesync.inventory.inventory import Entry, Inventory, to_json
+from imagesync.inventory.inventory import Entry, Inventory, to_json, to_text
+from imagesync.registry.config import ContainerConfig
+from imagesync.registry.oci_layout import ImageLayout
 from imagesync.session import Session, open_session
+from tests.oci_images import small_image
 
 
 @pytest.mark.parametrize(
@@ -21,6 +25,19 @@ def test_file_that_is_neither_lock_nor_inventory_is_refused(text: str, tmp_path:
     (tmp_path / "lock.json").write_text(text)
     with pytest.raises(UsageError, match=r"lock\.json isn't a lock"):
         read_inventory(tmp_path / "lock.json")
+
+
+@pytest.mark.parametrize("where", ["images", "folder"])
+def test_image_outside_of_engines_and_registries_is_read(tmp_path: Path, where: str) -> None:
+    inventory = Inventory("linux-x86_64", (Entry("lamp", "1.0"),), "sha256:0")
+    labels = {Label.INVENTORY: to_text(inventory)}
+    name = "imagesync:1" if where == "images" else "one"
+    small_image(
+        ImageLayout(tmp_path / where), {"a": b""}, name=name, container=ContainerConfig(labels=labels)
+    )
+    text = name if where == "images" else f"oci:{tmp_path / where}:{name}"
+    sides = find_sides(text, text, session=open_session(quiet=True, cache_dir=tmp_path))
+    assert sides[0] == Side(text, {text: inventory})
 
 
 def test_side_that_cannot_be_read_is_wrong_usage(tmp_path: Path) -> None:

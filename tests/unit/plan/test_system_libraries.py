@@ -87,6 +87,20 @@ def test_library_that_an_import_needs_is_an_error_with_its_apt_entry(bench: Benc
     assert bench.check(lamp, there=with_libraries(GL, "libxcb.so.1")) == []
 
 
+def test_library_that_several_packages_need_is_one_finding(bench: Bench) -> None:
+    names = ("lamp", "torch", "wick")
+    for name in names:
+        compile_library(bench.site_packages / name / "_light.so", needs=[GL])
+    packages = [bench.install(n, f"{n}/_light.so", **{n: "from ._light import a"}) for n in names[:2]]
+    partly = bench.install("wick", "wick/_light.so", wick="")
+    (finding,) = bench.check(*packages, partly, here=with_libraries(GL))
+    assert finding.message == (
+        "lamp 1.0, torch 1.0 and wick 1.0 need libGL.so.1, which the base image debian lacks:"
+        " importing lamp 1.0 and torch 1.0 fails there, and a part of the other."
+    )
+    assert (finding.severity, finding.package) == (Severity.ERROR, None)
+
+
 def test_library_that_only_a_part_needs_counts_if_it_resolves_here(bench: Bench) -> None:
     compile_library(bench.site_packages / EXTENSION, needs=[GL])
     lamp = bench.install("lamp", EXTENSION, lamp="")
