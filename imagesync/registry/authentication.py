@@ -53,8 +53,14 @@ class Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """Return where a response redirects to, or ``None``."""
         target: str | None = super().get_redirect_target(resp)
-        if target is not None and not self._insecure:
-            leads_to = urljoin(resp.url, target)
+        if target is not None:
+            try:
+                leads_to = urljoin(resp.url, target)
+            except ValueError as error:
+                resp.close()
+                raise requests.exceptions.InvalidURL(f"it redirects to {redact(target)!r}") from error
+            if self._insecure:
+                return target
             if urlsplit(resp.url).scheme == "https" and urlsplit(leads_to).scheme != "https":
                 resp.close()
                 raise requests.exceptions.InvalidURL(f"it redirects to {redact(leads_to)!r}, without TLS")

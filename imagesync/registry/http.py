@@ -215,10 +215,7 @@ class Connection:
     def _send(self, request: _Request, authorization: str | None) -> requests.Response:
         last: Exception | None = None
         for scheme in self._schemes():
-            url = urljoin(f"{scheme}://{self._host}", request.path)
-            # A location that the registry named.
-            if not self._insecure and urlsplit(url).scheme != "https":
-                raise RegistryError(f"The registry {self.registry} leads to {redact(url)!r}, without TLS.")
+            url = self._url(scheme, request.path)
             own = authorization if self._is_own(url) else None
             try:
                 response = self._fetch(
@@ -233,6 +230,19 @@ class Connection:
             f"The registry {self.registry} can't be reached: {reason(last)}.",
             hint=hint(self.registry, last),
         ) from last
+
+    def _url(self, scheme: str, path: str) -> str:
+        """Return the URL of *path*, which may be a location that the registry named."""
+        try:
+            url = urljoin(f"{scheme}://{self._host}", path)
+            leads_to = urlsplit(url).scheme
+        except ValueError as error:
+            raise RegistryError(
+                f"The registry {self.registry} leads to {redact(path)!r}, which is no URL."
+            ) from error
+        if not self._insecure and leads_to != "https":
+            raise RegistryError(f"The registry {self.registry} leads to {redact(url)!r}, without TLS.")
+        return url
 
     def _is_own(self, url: str) -> bool:
         parts = urlsplit(url)
@@ -276,7 +286,8 @@ class Connection:
 
     def _token(self, challenge: Mapping[str, str], scope: str) -> str:
         realm = challenge.get("realm", "")
-        if urlsplit(realm).scheme != "https" and not (self._insecure and realm.startswith("http://")):
+        schemes = ("https://", "http://") if self._insecure else ("https://",)
+        if not realm.lower().startswith(schemes):
             # A forged challenge would have the password sent in the clear.
             raise RegistryError(
                 f"The registry {self.registry} wants the password sent to {redact(realm)!r}, without TLS."

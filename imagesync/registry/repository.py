@@ -243,11 +243,12 @@ class Repository:
             pages = [self._index(response.content)]
             # A list of many referrers comes in pages.
             while (link := response.links.get("next", {}).get("url")) and len(pages) < _MAX_PAGES:
+                try:
+                    page = urljoin(response.url, link)
+                except ValueError:
+                    raise self.connection.refused(f"list what there is about {digest}", response) from None
                 response = self.connection.request(
-                    "GET",
-                    urljoin(response.url, link),
-                    scope=self.scope("pull"),
-                    headers={"Accept": ACCEPTED},
+                    "GET", page, scope=self.scope("pull"), headers={"Accept": ACCEPTED}
                 )
                 if not _is_index(response):
                     raise self.connection.refused(f"list what there is about {digest}", response)

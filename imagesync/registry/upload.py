@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from imagesync.core.limits import retry_after
 from imagesync.core.progress import Task
@@ -212,4 +212,4 @@ def _with_digest(location: str, digest: str) -> str:
     >>> _with_digest("/v2/env/blobs/uploads/1?state=a", "sha256:0")
     '/v2/env/blobs/uploads/1?state=a&digest=sha256:0'
     """
-    return f"{location}{'&' if urlsplit(location).query else '?'}digest={digest}"
+    return f"{location}{'&' if '?' in location else '?'}digest={digest}"

@@ -234,18 +234,29 @@ def get(
     """Return the streamed response to a GET of *url*.
 
     Keyring is asked after a 401. On a redirect to another host, requests drops the credentials.
+
+    Raises
+    ------
+    requests.RequestException
+        There is no response, or it redirects to what is no URL.
     """
+    from requests.exceptions import InvalidURL, RequestException
 
     def send(authentication: tuple[str, str] | AuthBase | None) -> requests.Response:
-        return session.get(
-            access.with_token(url),
-            stream=True,
-            auth=authentication,
-            headers=headers,
-            timeout=access.timeout,
-            proxies={"http": access.proxy, "https": access.proxy} if access.proxy else None,
-            verify=access.ca_bundle or True,
-        )
+        try:
+            return session.get(
+                access.with_token(url),
+                stream=True,
+                auth=authentication,
+                headers=headers,
+                timeout=access.timeout,
+                proxies={"http": access.proxy, "https": access.proxy} if access.proxy else None,
+                verify=access.ca_bundle or True,
+            )
+        except RequestException:
+            raise
+        except ValueError as error:
+            raise InvalidURL(f"{error}, to which it redirects") from error
 
     token = access.bearer(url)
     response = send(access.authentication(url) if token is None else _bearer(token))
