@@ -22,6 +22,8 @@ _CHUNK = 256 * 1024
 HEADERS: Final = 4 << 20
 """Bytes of the headers of a package's metadata file, which may hold its description."""
 LOCK_FILE: Final = 64 << 20
+REPODATA: Final = 2 << 30
+"""Bytes of a decompressed file of a conda channel's repodata."""
 LABEL: Final = 64 << 20
 """Bytes of the decompressed value of an image's label."""
 LONGEST_PAUSE: Final = 60.0
@@ -29,6 +31,7 @@ LONGEST_PAUSE: Final = 60.0
 RESOLUTION_SECONDS: Final = 3600.0
 """For one run of uv or pip-tools, which ask indexes themselves and may build sdists."""
 RESOLUTION_MEMORY: Final = 4 << 30
+"""Bytes of a process that asks indexes or channels itself."""
 SLOWEST: Final = 1000
 """Bytes a second, over each :data:`WINDOW`, that a transfer must have."""
 WINDOW: Final = 60.0
@@ -103,18 +106,24 @@ def bounded(
     imagesync.core.limits.TooMuch: more than the 3 bytes that it may have
     """
     total = arrived = 0
-    began = clock()
+    elapsed = 0.0
+    before = clock()
     for chunk in chunks:
         total += len(chunk)
         if most is not None and total > most:
             raise TooMuch(f"more than the {most} bytes that it may have")
         yield chunk
-        # The time that the consumer takes counts for the next window at the latest.
+        # The time that the consumer takes counts for the next window at the latest. A longer pause than half
+        # a window isn't the sender's, whose silence has a timeout: this process was stopped, or the machine
+        # was asleep.
+        now = clock()
+        elapsed += min(now - before, window / 2)
+        before = now
         arrived += len(chunk)
-        if (now := clock()) - began >= window:
+        if elapsed >= window:
             if arrived < SLOWEST * window:
-                raise TooSlow(f"only {arrived} bytes in {now - began:.0f} s")
-            began, arrived = now, 0
+                raise TooSlow(f"only {arrived} bytes in {elapsed:.0f} s")
+            elapsed, arrived = 0.0, 0
 
 
 def inflate(content: bytes, *, most: int, wbits: int = zlib.MAX_WBITS) -> bytes:
@@ -193,7 +202,7 @@ def run_bounded(
         encoding="utf-8",
         errors="replace",
     ) as process:
-        _limit_memory(process.pid)
+        limit_memory(process.pid)
         try:
             stdout, stderr = process.communicate(
                 timeout=min(timeout or RESOLUTION_SECONDS, RESOLUTION_SECONDS)
@@ -204,8 +213,8 @@ def run_bounded(
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
-def _limit_memory(pid: int) -> None:
-    """Limit the memory of a process: an answer of an index without an end is held in memory."""
+def limit_memory(pid: int) -> None:
+    """Limit the memory of a process: an answer of an index or channel without an end is held in memory."""
     if sys.platform == "linux":
         import resource
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.limits import REPODATA
 from imagesync.indexes.conda.conda_configuration import CondaConfiguration
 from imagesync.indexes.pypi.access import Access, Credential, Wording
 
@@ -144,6 +145,8 @@ class ChannelSettings:
         Check certificates.
     timeout
         The time limit of a request, in seconds.
+    most
+        Bytes of a file of repodata, once it is decompressed.
     """
 
     channels: tuple[str, ...]
@@ -153,6 +156,7 @@ class ChannelSettings:
     bearers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool = True
     timeout: float = 30.0
+    most: int = REPODATA
 
 
 @dataclass(frozen=True, repr=False)

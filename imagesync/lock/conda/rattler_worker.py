@@ -39,12 +39,24 @@ def main() -> None:
     # Warnings are about faulty channels; stderr is kept for failures.
     warnings.simplefilter("ignore")
     lines = map(json.loads, sys.stdin)
-    answers = _Answers(next(lines))
+    settings = next(lines)
+    _limit_files(settings["most"])
+    answers = _Answers(settings)
     for question in lines:
         sys.stdout.write(json.dumps(answers.answer(question)) + "\n")
         sys.stdout.flush()
     # Threads of abandoned requests crash an interpreter that exits normally.
     os._exit(0)
+
+
+def _limit_files(most: int) -> None:
+    """Let writing a file of more than *most* bytes fail: py-rattler has no bound on repodata."""
+    if sys.platform != "win32":
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
 
 
 class _Answers:

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import own_installation
+from imagesync.core.limits import limit_memory
 from imagesync.core.names import canonical_name
 from imagesync.core.progress import REQUEST_EVENT
 from imagesync.errors import LockError, UnsolvableError
@@ -130,6 +131,7 @@ class _Process:
             env=dict(environ),
             encoding="utf-8",
         )
+        limit_memory(self._process.pid)
         self.end = weakref.finalize(self, _end, self._process, self._errors)
         self._write(asdict(settings))
 
@@ -154,6 +156,11 @@ class _Process:
         self._process.wait()
         self._errors.seek(0)
         output = redact(self._errors.read()[-2000:].decode(errors="replace")).strip()
+        if "memory allocation" in output:
+            return LockError(
+                "The conda channels give more than fits into memory.",
+                hint="Look at what they are: `conda config --show channels`.",
+            )
         return LockError(
             f"Reading the conda channels ended with {self._process.returncode}: {output}",
             hint=f"Is py-rattler whole? {own_installation().reinstall('py-rattler')}",
@@ -236,22 +243,21 @@ def channel_error(message: str, channels: Iterable[str]) -> LockError:
     """Return the error for a channel that doesn't answer or refuses, from py-rattler's *message*."""
     text = redact(message)
     urls = [strip_credentials(url) for url in _URL.findall(text)]
-    concerned = next(
-        (channel for channel in channels if any(url.startswith(channel) for url in urls)), "a conda channel"
-    )
+    known = (channel for channel in channels if any(url.startswith(channel) for url in urls))
+    concerned = next((f"channel {channel}" for channel in known), "conda channel")
     reason = text.strip().splitlines()[-1].removeprefix("Caused by:").strip()
     if re.search(r"\b(401|403|407)\b", text):
         return LockError(
-            f"The channel {concerned} refuses to be read: {reason}",
+            f"The {concerned} refuses to be read: {reason}",
             hint="Look at the channel's token or password: `conda config --show channels channel_alias`, "
             "`anaconda login`, `pixi auth login`, `mamba auth login`, or netrc.",
         )
     if "certificate" in text.lower():
         return LockError(
-            f"The certificate of the channel {concerned} isn't trusted: {reason}",
+            f"The certificate of the {concerned} isn't trusted: {reason}",
             hint="Name your company's certificates: `conda config --set ssl_verify /path/to/ca.pem`.",
         )
     return LockError(
-        f"The channel {concerned} doesn't answer: {reason}",
+        f"The {concerned} doesn't answer: {reason}",
         hint="Look at the network, the proxy and the channel's URL (`conda config --show channels`).",
     )
