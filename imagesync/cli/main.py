@@ -21,6 +21,8 @@ from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 
 _WRITE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+# What the SDK has ssh run on the engine's machine: clean-up removes containers by it.
+_ENGINE_CONNECTION: Final = "docker system dial-stdio"
 
 # The groups of commands in the help.
 HEADINGS: Final = {
@@ -52,7 +54,7 @@ SUMMARIES: Final = {
 
 def main() -> NoReturn:
     """Run the command line, and exit with the code of its command or of the error that ended it."""
-    interruption = Interruption()
+    interruption = Interruption(connection=_ENGINE_CONNECTION)
     interruption.install()
     _open_closed_streams()
     code = _run(Invocation(interruption=interruption), interruption)

@@ -34,10 +34,14 @@ class Interruption:
     ----------
     grace
         Seconds that the main thread has to unwind in. A second signal ends the process at once.
+    connection
+        The last argument of commands that the main thread talks by while it unwinds; they end last. None if
+        empty.
     """
 
-    def __init__(self, grace: float = _GRACE) -> None:
+    def __init__(self, grace: float = _GRACE, *, connection: str = "") -> None:
         self.grace = grace
+        self.connection = connection
         self.code: int | None = None
 
     def install(self) -> None:
@@ -56,7 +60,7 @@ class Interruption:
         raise KeyboardInterrupt
 
     def _watch(self, code: int) -> None:
-        end_children()
+        end_children(spared=self.connection)
         time.sleep(self.grace)
         self.end(code)
 
@@ -86,13 +90,18 @@ def _flush() -> None:
             stream.flush()
 
 
-def end_children() -> None:
+def end_children(*, spared: str = "") -> None:
     """End the processes that this one has started, and all that they have started.
 
     Children that lead a process group of their own were meant to outlive this process, such as the one that
     removes the rest of a cluster.
+
+    Parameters
+    ----------
+    spared
+        The last argument of children that go on, unless it is empty.
     """
-    found = list(_descendants(os.getpid()))
+    found = list(_descendants(os.getpid(), spared))
     for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
         for pid in found:
             with suppress(OSError):
@@ -110,11 +119,12 @@ class _Process(NamedTuple):
     group: int
 
 
-def _descendants(pid: int) -> Iterator[int]:
+def _descendants(pid: int, spared: str) -> Iterator[int]:
     children: dict[int, list[_Process]] = {}
     for process in _processes():
         children.setdefault(process.parent, []).append(process)
-    parents = [process.pid for process in children.get(pid, ()) if process.group != process.pid]
+    own = (process.pid for process in children.get(pid, ()) if process.group != process.pid)
+    parents = [child for child in own if not spared or not _command(child).endswith(spared)]
     while parents:
         parent = parents.pop()
         yield parent
@@ -134,6 +144,17 @@ def _processes() -> Iterator[_Process]:
         command = ["/bin/ps", "-A", "-o", "pid=,ppid=,pgid="]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         yield from (_Process(*map(int, line.split())) for line in done.stdout.splitlines())
+
+
+def _command(pid: int) -> str:
+    """Return the command line of a process, without its quotes; empty if it has ended."""
+    if _HAS_PROC:
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").rstrip("\0")
+        return ""
+    command = ["/bin/ps", "-o", "command=", "-p", str(pid)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    return done.stdout.rstrip()
 
 
 def _stat(pid: str) -> tuple[str, int, int]:

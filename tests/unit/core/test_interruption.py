@@ -49,3 +49,35 @@ def test_terminal_gets_its_cursor_back_though_output_is_never_read() -> None:
             process.kill()
             os.close(end)
             os.close(terminal)
+
+
+CLEANS_UP = """
+import subprocess, sys, time
+from imagesync.core.interruption import Interruption
+interruption = Interruption(connection="dial-stdio")
+interruption.install()
+echo = [sys.executable, "-c", "import sys\\nfor line in sys.stdin: print(line, end='', flush=True)"]
+connection = subprocess.Popen([*echo, "dial-stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+other = subprocess.Popen(echo, stdin=subprocess.PIPE)
+try:
+    print("ready", connection.pid, flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    other.wait()
+    print("remove", file=connection.stdin, flush=True)
+    print(connection.stdout.readline(), end="", flush=True)
+interruption.end(interruption.code)
+"""
+
+
+def test_connection_that_cleans_up_ends_last() -> None:
+    command = [sys.executable, "-c", CLEANS_UP]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready, pid = process.stdout.readline().split()
+        assert ready == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert process.communicate(timeout=30)[0] == "remove\n"
+    assert process.returncode == 143
+    state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
+    assert state.stdout.strip() in {"", "Z"}
