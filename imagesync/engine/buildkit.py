@@ -87,12 +87,12 @@ def build_by_api(
                     api.post,
                     f"{api.base_url}/v{api.api_version}/build",
                     params=query,
-                    data=iter(context),
                     headers={"Content-Type": "application/x-tar"},
                     stream=True,
                     timeout=(SEND_TIMEOUT, None),
                 )
-                with Stream(api, "build the image", send, partial(_messages, steps=steps)) as received:
+                read = partial(_messages, steps=steps)
+                with Stream(api, "build the image", send, read, body=context) as received:
                     for message in received:
                         stream.feed(message)
                         if check is not None:

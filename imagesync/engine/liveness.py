@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -110,11 +110,15 @@ def wait_for_exit(api: docker.APIClient, container: str, *, end: float = inf) ->
                 raise gone("run a container") from None
 
 
+class _Closed(Exception):
+    """Nobody waits for the response to an upload any more."""
+
+
 class Stream(Iterator[_T]):
     """What an engine's streamed answer yields, read in another thread.
 
     The stream ends with an error when the engine stops answering on other connections. Closed before its end,
-    it closes the connection.
+    it closes the connection, at the latest before the next piece of an upload.
 
     Parameters
     ----------
@@ -123,17 +127,20 @@ class Stream(Iterator[_T]):
     action
         As for :func:`gone`.
     send
-        Sends the request, and returns the response.
+        Sends the request, and returns the response. Takes *body*, if there is one, as ``data``.
     read
         Yields what the response holds, and may raise.
+    body
+        What is uploaded, in pieces.
     """
 
     def __init__(
         self,
         api: docker.APIClient,
         action: str,
-        send: Callable[[], requests.Response],
+        send: Callable[..., requests.Response],
         read: Callable[[requests.Response], Iterator[_T]],
+        body: Iterable[bytes] | None = None,
     ) -> None:
         self._items: queue.SimpleQueue[tuple[_T] | BaseException | None] = queue.SimpleQueue()
         self._response: requests.Response | None = None
@@ -141,6 +148,7 @@ class Stream(Iterator[_T]):
         self._action = action
         self._watch = watched(api, lambda: self._items.put(gone(action)))
         self._send, self._read = send, read
+        self._arguments = {} if body is None else {"data": self._until_closed(body)}
 
     def __enter__(self) -> Stream[_T]:
         self._watch.__enter__()
@@ -163,9 +171,15 @@ class Stream(Iterator[_T]):
             raise item
         return item[0]
 
+    def _until_closed(self, body: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in body:
+            if self._closed.is_set():
+                raise _Closed  # with an unfinished body, urllib3 closes the connection
+            yield piece
+
     def _pump(self) -> None:
         try:
-            with self._send() as response:
+            with self._send(**self._arguments) as response:
                 self._response = response
                 if self._closed.is_set():
                     return

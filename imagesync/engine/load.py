@@ -107,15 +107,13 @@ def _send(
                 task.advance(len(chunk))
 
         url = api._url("/images/load")
-        send = partial(
-            api._post, url, data=chunks(), params={"quiet": 1}, stream=True, timeout=(SEND_TIMEOUT, None)
-        )
+        send = partial(api._post, url, params={"quiet": 1}, stream=True, timeout=(SEND_TIMEOUT, None))
 
         def read(response: requests.Response) -> Iterator[Mapping[str, Any]]:
             api._raise_for_status(response)
             yield from messages(response)
 
-        with Stream(api, "load the image", send, read) as received:
+        with Stream(api, "load the image", send, read, body=chunks()) as received:
             for message in received:
                 if (reason := failure(message)) is not None:
                     raise EngineError(f"The engine didn't take the image: {reason}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
 
 import pytest
 
@@ -100,3 +103,24 @@ def test_engine_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(EngineError, match=r"hasn't answered|didn't answer"):
             OPERATIONS[operation](engine)
         assert time.monotonic() - began < 10
+
+
+def test_upload_ends_with_its_stream() -> None:
+    sent, closed = threading.Event(), threading.Event()
+
+    def body() -> Iterator[bytes]:
+        yield b"first"
+        sent.set()
+        closed.wait()
+        while True:
+            yield b"more"
+
+    with RubbishEngine() as hanging, closing(client.connect(hanging.endpoint)) as api:
+        hanging.hanging.set()
+        send = partial(api.post, f"{api.base_url}/build", timeout=60)
+        with liveness.Stream(api, "build", send, lambda response: iter(()), body()):
+            sent.wait()
+            (upload,) = (thread for thread in threading.enumerate() if thread.name == "engine-stream")
+        closed.set()
+        upload.join(10)
+        assert not upload.is_alive()
