@@ -89,15 +89,27 @@ def find_sides(
 
 def _is_lock_file(path: Path) -> bool:
     if path.name == "Pipfile.lock":  # JSON, and pipenv's
+        return _is_file(path)
+    return _is_file(path) and not (path.suffix == ".json" or _first_byte(path) == b"{")
+
+
+def _is_file(path: Path) -> bool:
+    """Return True if there is such a file; references may be longer than the names of files."""
+    try:
         return path.is_file()
-    return path.is_file() and not (path.suffix == ".json" or _first_byte(path) == b"{")
+    except OSError:
+        return False
 
 
 def _environment_session(text: str, session: Session) -> Session | None:
     """Return the session of the environment that *text* names; ``None`` if it names none."""
     if text == LOCAL:
         return session
-    return _folder_session(session, Path(text)) if Path(text).is_dir() else None
+    try:
+        is_folder = Path(text).is_dir()
+    except OSError:  # as in _is_file
+        return None
+    return _folder_session(session, Path(text)) if is_folder else None
 
 
 def _lock_sides(
@@ -118,7 +130,7 @@ def _lock_sides(
 def _find_side(text: str, session: Session) -> Side:
     """Return the side of a JSON document or an image."""
     path = Path(text)
-    if path.is_file():
+    if _is_file(path):
         return Side(text, {text: read_inventory(path)})
     if path.suffix in _FILES or text.startswith((".", "/", "~")):
         raise UsageError(

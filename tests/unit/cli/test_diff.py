@@ -46,6 +46,7 @@ def test_invalid_image_reference_is_refused(cli: CommandLine) -> None:
     ("left", "message"),
     [
         ("absent.json", "isn't there"),
+        ("a" * 300, "isn't an image reference"),
         ("empty", "holds no Python environment"),
         ("127.0.0.1:9/absent:1", "127.0.0.1:9"),
     ],
