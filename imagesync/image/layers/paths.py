@@ -19,7 +19,7 @@ def check_paths(paths: Iterable[str], archive: str) -> None:
     """
     for path in paths:
         names = path.split("/")
-        if ".." in names or "" in names or "." in names or "\0" in path or "\\" in path:
+        if ".." in names or "" in names or "." in names or "\0" in path:
             raise RenderError(
                 f"{archive} has a file that leads out of the environment: {path}",
                 hint="Tell the authors of the package. Leave it out with --ignore NAME.",

@@ -174,6 +174,11 @@ def test_archive_that_is_not_what_it_says_is_refused_by_name(
     assert said in error.value.message
 
 
+def test_backslash_is_a_character_of_a_name(tmp_path: Path) -> None:
+    unit = "lib/systemd/system/dev-disk\\x2duuid.device"
+    assert tree(tmp_path, archive([(unit, b"[Unit]")]))[unit] == ("file 644", b"[Unit]")
+
+
 def test_truncated_archive_is_refused_by_name(tmp_path: Path) -> None:
     content = archive([("a", bytes(range(256)) * 1000)])
     with pytest.raises(ImagesyncError, match=r"odd-1-0\.tar\.bz2 can't be read"):
