@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -59,14 +60,34 @@ def unasked_indexes(read: ReadLock, indexes: IndexConfiguration) -> Iterator[str
 
     A digest says which file is installed, whoever has it; so an index that isn't asked can only be missed.
     """
-    asked = {url.rstrip("/") for url in (*indexes.public_urls, *map(strip_credentials, indexes.find_links))}
-    others = [option for option in read.index_options if option.split()[-1].rstrip("/") not in asked]
+    asked = {_place(url) for url in (*indexes.public_urls, *map(strip_credentials, indexes.find_links))}
+    others = [
+        option
+        for option in read.index_options
+        if _place(option.split()[-1], read.path.parent) not in asked
+        and _place(option.split()[-1]) not in asked
+    ]
     if others:
         verb = "isn't" if len(others) == 1 else "aren't"
         yield (
             f"{read.path} has {', '.join(others)}, which {verb} applied: "
             f"packages are looked for on the indexes of your configuration ({indexes.source})."
         )
+
+
+def _place(text: str, folder: Path | None = None) -> str:
+    """Return a URL or a path in one form: a folder may be written as either.
+
+    pip takes a relative path in a file as relative to that file where it exists, else to the current folder.
+    """
+    if text.startswith("file:"):
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        text = url2pathname(urlsplit(text).path)
+    if "://" in text:
+        return text.rstrip("/")
+    return str((folder or Path()).joinpath(text).expanduser().resolve())
 
 
 def enrich(lock: Lock, channels: Channels) -> Lock:

@@ -166,6 +166,17 @@ def test_indexes_of_requirements_that_are_not_asked_are_said(line: str, option: 
     assert "(pip.conf)" in said
 
 
+@pytest.mark.parametrize("asked", ["wheels", "{folder}/wheels", "file://{folder}/wheels/"])
+@pytest.mark.parametrize("written", ["./wheels", "file://{folder}/wheels"])
+def test_folder_of_wheels_that_is_asked_is_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, written: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = f"--find-links {written.format(folder=tmp_path)}\nlamp==1.0 --hash=sha256:{ONE}\n"
+    found = read(tmp_path / "requirements.txt", text)
+    assert not [*unasked_indexes(found, IndexConfiguration(find_links=(asked.format(folder=tmp_path),)))]
+
+
 def test_index_of_requirements_that_is_asked_is_not_said(tmp_path: Path) -> None:
     found = read(tmp_path / "requirements.txt", REQUIREMENTS)
     url = "https://other:word@pypi.example.com/simple/"
