@@ -18,12 +18,17 @@ def compiled(source: bytes, path: str) -> CodeType | None:
     """Return the code of a module; None if it is too large, or none of this Python.
 
     Templates, test data and code for another Python have no bytecode after an installation by pip, either.
+
+    Raises
+    ------
+    MemoryError
+        It takes more memory than there is, or is nested too deeply for the parser.
     """
     if len(source) > MOST_SOURCE:
         return None
     try:
         return compile(source, path, "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError, OverflowError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, OverflowError):
         return None
 
 

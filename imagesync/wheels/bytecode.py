@@ -34,10 +34,9 @@ from imagesync.store.store import Store, StoredFile
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
 
-# Raised when the same wheel would give another archive. With Python 3.10 that is so whenever the worker's
-# program changes: marshal marks the strings that the program has interned.
-_FORMAT = 4
+_FORMAT = 4  # raised when the same wheel would give another archive
 _MOST_WORKERS = 8
+_WORKER = "host.compile_worker"
 
 
 def compile_bytecode(
@@ -85,7 +84,15 @@ def compile_bytecode(
         folder = stack.enter_context(scratch_folder("pyc"))
         task = stack.enter_context(progress.task("Compiling bytecode", total=total, unit="packages"))
         compiler = _Compiler(
-            workers, _magic(executable, workers), folder, site_packages, store, task, progress, converts
+            workers,
+            _magic(executable, workers),
+            _program_version(target.minor),
+            folder,
+            site_packages,
+            store,
+            task,
+            progress,
+            converts,
         )
         with WorkerPool(_worker_count(), thread_name_prefix="bytecode") as pool:
             # The largest first, so that no worker has a long task at the end.
@@ -210,10 +217,21 @@ def _magic(executable: str, workers: _Workers) -> str:
         return worker.magic
 
 
+def _program_version(minor: str) -> str:
+    """Return what of the worker's program the bytecode depends on, in hexadecimal; empty if nothing.
+
+    Before Python 3.11, marshal marks the strings that the program has interned.
+    """
+    if tuple(map(int, minor.split("."))) >= (3, 11):
+        return ""
+    return hashlib.sha256(program_text(_WORKER).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class _Compiler:
     workers: _Workers
     magic: str
+    program: str
     folder: Path
     site_packages: PurePosixPath
     store: Store
@@ -225,6 +243,7 @@ class _Compiler:
         """Return the archive of *wheel*, from the store or compiled; ``None`` if the interpreter fails."""
         parts = [str(_FORMAT), wheel.digest, self.magic, str(self.site_packages)]
         parts += ["converts"] if self.converts else []
+        parts += [self.program] if self.program else []
         key = "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
         archive = self.store.recall(key)
         if archive is None:
@@ -261,7 +280,7 @@ class _Worker:
     """A process that compiles wheels, one after the other."""
 
     def __init__(self, executable: str) -> None:
-        script = program_text("host.compile_worker")
+        script = program_text(_WORKER)
         self._process = subprocess.Popen(
             [executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", "-c", script, str(os.getpid())],
             stdin=subprocess.PIPE,

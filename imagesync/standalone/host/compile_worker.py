@@ -67,7 +67,11 @@ def compile_wheel(wheel: str, archive: str, site_packages: str, *, converts: boo
             cached = f"{folder}{'/' if folder else ''}__pycache__/{module[:-3]}.{tag}.pyc"
             text = source.read(name)
             pyc = convert_to_hash(source.read(cached), text) if cached in present else None
-            pyc = pyc or compile_module(text, site_packages + "/" + path)
+            try:
+                pyc = pyc or compile_module(text, site_packages + "/" + path)
+            except MemoryError:
+                too_large.append(path)
+                continue
             if pyc is None:
                 continue
             member = zipfile.ZipInfo(cached, _DATE)

@@ -185,7 +185,7 @@ def compiles(path: str) -> bool:
     try:
         with open(path, "rb") as file:
             return compiled(file.read(MOST_SOURCE + 1), path) is not None
-    except OSError:
+    except (OSError, MemoryError):
         return False
 
 

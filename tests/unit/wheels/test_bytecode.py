@@ -17,8 +17,9 @@ import pytest
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
+from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.bytecode import compile_bytecode, compiled_ahead
+from imagesync.wheels.bytecode import _program_version, compile_bytecode, compiled_ahead
 from tests.environments import feature_version
 from tests.indexes.wheels import make_wheel
 from tests.progress import RecordedLines
@@ -292,6 +293,29 @@ def test_module_that_is_too_large_is_left_out_and_named(store: Store) -> None:
     assert [line for line in progress.lines if "pkg/large.py is too large" in line]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux")
+@pytest.mark.parametrize(
+    ("limit", "lower", "said"),
+    [("4 << 30", "150 << 20", "pkg/heavy.py is too large"), ("120", "0.1", "a module took too long")],
+)
+def test_module_that_takes_too_much_is_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch, limit: str, lower: str, said: str
+) -> None:
+    script = program_text("host.compile_worker")
+    assert f" = {limit}\n" in script or f" = {limit}  #" in script
+    lowered = script.replace(f" = {limit}", f" = {lower}", 1)
+    monkeypatch.setattr("imagesync.wheels.bytecode.program_text", lambda _: lowered)
+    heavy = b"x = [" + b"0," * (1 << 19) + b"]\n"  # 1 MB takes 0.2 GB and some 0.5 s
+    progress = RecordedLines()
+    archives = compile_with(store, {"pkg/heavy.py": heavy, "pkg/small.py": b""}, progress=progress)
+    assert [line for line in progress.lines if said in line], progress.lines
+    small = f"pkg/__pycache__/small.{sys.implementation.cache_tag}.pyc"
+    # The process ends with a module that takes too long, and its wheel has no bytecode.
+    assert [[name for name in names(archive) if "pkg" in name] for archive in archives] == (
+        [[small]] if "large" in said else []
+    )
+
+
 # A compiler that is busy reads no input, and runs no thread of its own.
 BUSY_PARENT = """
 import os, subprocess, sys, time
@@ -303,6 +327,11 @@ worker.stdout.readline()
 print(worker.pid, flush=True)
 time.sleep(60)
 """
+
+
+def test_bytecode_depends_on_the_program_where_marshal_shows_it() -> None:
+    assert _program_version("3.10") != ""
+    assert _program_version("3.11") == _program_version("3.14") == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only on Linux")
