@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from tests.hostile.servers import World, make_world
 
 # `make hostile` tries more, and other things each time; `make test` the same few each time.
 IS_CAMPAIGN: Final = os.environ.get("IMAGESYNC_HOSTILE") == "campaign"
@@ -33,6 +35,21 @@ def tried() -> Callable[[str], None]:
         _TRIED[kind] += 1
 
     return count
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """Return servers with faults, and an image that was pushed by them; who adds a fault ends it."""
+    with make_world(tmp_path_factory.mktemp("world")) as made:
+        yield made
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave what takes minutes to campaigns."""
+    if not IS_CAMPAIGN:
+        left_out = [item for item in items if item.get_closest_marker("campaign")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -14,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.store.layout import BLOBS, DERIVED, LOCKS, PARTIAL
+from imagesync.store.layout import DERIVED, LOCKS, PARTIAL
 from imagesync.store.store import Store
 from tests.commands import CommandLine
 from tests.hostile.conftest import IS_CAMPAIGN
+from tests.hostile.servers import check_blobs
 
 # What a build does with the store, again and again.
 WRITE = """
@@ -50,9 +50,7 @@ for number in range(20):
 
 def check(store: Store) -> None:
     """Check that everything in the store is what it says, and that the next run clears the rest."""
-    for path in (store.root / BLOBS).rglob("*"):
-        if path.is_file():
-            assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
+    check_blobs(store.root)
     for number in range(20):
         store.recall(f"key {number}")
     store.add([b"next"], filename="a")

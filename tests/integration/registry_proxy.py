@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
 
 from tests.running_server import RunningServer
 
@@ -29,6 +30,10 @@ class Fault:
         After how many bytes the connection is cut; ``None`` for never.
     replace
         Headers of the registry's answer that have another value.
+    corrupt, repeat
+        Send other bytes of the same length; send the whole answer twice.
+    stall, slow
+        Send nothing before the proxy ends; send a byte now and then until it ends.
     skip
         How many such requests go well before.
     """
@@ -42,6 +47,10 @@ class Fault:
     cut_upload: int | None = None
     cut_download: int | None = None
     replace: Mapping[str, str] = field(default_factory=dict)
+    corrupt: bool = False
+    repeat: bool = False
+    stall: bool = False
+    slow: bool = False
     skip: int = 0
 
     def takes(self, method: str, path: str) -> bool:
@@ -95,8 +104,19 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.cut_upload is not None:
             self._cut()
             return
+        if fault.stall:
+            self.server.ended.wait()
+            self._cut()
+            return
         headers = {name: value for name, value in response.getheaders() if name != "Transfer-Encoding"}
-        self._answer(response.status, {**headers, **fault.replace}, content, cut=fault.cut_download)
+        if fault.corrupt:
+            content = bytes(255 - byte for byte in content)
+        if fault.repeat:
+            content *= 2
+            headers.pop("Content-Length", None)
+        self._answer(
+            response.status, {**headers, **fault.replace}, content, cut=fault.cut_download, slow=fault.slow
+        )
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815  names of the base class
 
@@ -112,7 +132,13 @@ class _Handler(BaseHTTPRequestHandler):
         return content
 
     def _answer(
-        self, status: int, headers: Mapping[str, str], content: bytes, *, cut: int | None = None
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        content: bytes,
+        *,
+        cut: int | None = None,
+        slow: bool = False,
     ) -> None:
         self.send_response(status)
         sent = {"Content-Length": str(len(content)), **headers}
@@ -121,11 +147,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        if slow:
+            self._send_slowly(content)
+            return
         self.wfile.write(content if cut is None else content[:cut])
         with self.server.lock:
             self.server.downloaded += len(content if cut is None else content[:cut])
         if cut is not None:
             self._cut()
+
+    def _send_slowly(self, content: bytes) -> None:
+        for byte in content:
+            self.wfile.write(bytes([byte]))
+            self.wfile.flush()
+            if self.server.ended.wait(0.2):
+                break
+        self._cut()
 
     def _cut(self) -> None:
         self.close_connection = True
@@ -138,6 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    block_on_close = False
 
     def __init__(self, upstream: str, *, resumes: bool) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -149,6 +187,10 @@ class _Server(ThreadingHTTPServer):
         self.faults: list[Fault] = []
         self.uploaded = self.downloaded = 0
         self.lock = threading.Lock()
+        self.ended = threading.Event()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: clients that go away in the middle are part of the tests."""
 
 
 class RegistryProxy(RunningServer):
@@ -169,6 +211,12 @@ class RegistryProxy(RunningServer):
         self._server = _Server(upstream, resumes=resumes)
         self.host = f"127.0.0.1:{self._server.server_port}"
         super().__init__(self._server)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.ended.set()
+        super().__exit__(kind, error, trace)
 
     def fail(self, *faults: Fault) -> None:
         """Let requests fail from now on."""
