@@ -3,6 +3,7 @@
 # make unit    the tests that need neither an engine nor a network
 # make test-all  the unit tests on each CPython from 3.10 on that is here, and with the oldest dependencies
 # make hostile the hostile inputs of `make test`, many more of them: 30 minutes at most
+# make kills   the test that kills workers of a cluster at random, for two minutes
 # make lint    ruff, mypy, hadolint
 # make bench   the figures of docs/benchmarks.md, measured here
 # make setup   what the others need: .venv, a container engine
@@ -13,7 +14,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test unit test-all hostile lint bench setup venv engine clean
+.PHONY: help demo test unit test-all hostile kills lint bench setup venv engine clean
 
 ARGS =
 
@@ -37,6 +38,10 @@ test-all: venv
 
 hostile: venv
 	@scripts/hostile.sh $(ARGS)
+
+kills: venv engine
+	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base IMAGESYNC_KILL_SECONDS=120 \
+		.venv/bin/python -m pytest -s -k killed_at_random tests/integration/test_cluster_losses.py $(ARGS)
 
 lint: venv
 	@scripts/lint.sh

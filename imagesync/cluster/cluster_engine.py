@@ -7,6 +7,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
     from imagesync.engine.run_container import Mount
 
-_TAIL = 200  # lines
-_SILENCE = 3.0  # seconds without output, after which the log is read
 # Of runc and of crun.
 _NO_PYTHON = re.compile(r"[\"`]python[\"`].*(not found|no such file)", re.IGNORECASE | re.DOTALL)
 # Program and configuration come by standard input: every user of the machine can see command lines.
@@ -93,6 +92,15 @@ class ClusterEngine:
         """Close the connections to the engine and leave the cluster running."""
         for api in self._clients:
             api.close()
+
+    @contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close the connections to the engine if the block raises."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def machine(self) -> Machine:
         """Return the CPUs and the memory that workers can use.
@@ -171,7 +179,7 @@ class ClusterEngine:
         config = scheduler_config(plan, options, workers=workers, lifeline="stdin")
         streams = self._start_scheduler(container, config)
         try:
-            self._await_ready(container, streams)
+            streams.await_ready(plan.image, timeout=START_TIMEOUT)
             if joined:
                 address, dashboard = (f"{self._scheduler_host.result()}:{port}" for port in ports)
             else:
@@ -347,8 +355,18 @@ class ClusterEngine:
         with self._starting(container), Attachment(self.api, container, "stdin") as attached:
             labels.close_in_children(attached.release)
             self.api.start(container)
-            host = self._scheduler_host.result(timeout=START_TIMEOUT) if self._is_podman() else SCHEDULER
+            host = self._await_scheduler_host() if self._is_podman() else SCHEDULER
             attached.send(self._config_line(make_config(host)))
+
+    def _await_scheduler_host(self) -> str:
+        """Return the scheduler's address in the cluster's network, once its container has started."""
+        try:
+            return self._scheduler_host.result(timeout=START_TIMEOUT)
+        except FutureTimeoutError as error:
+            raise ClusterError(
+                f"The scheduler's container hasn't started within {START_TIMEOUT:.0f} s.",
+                hint="The engine or its disk may be busy: see its log, and try again.",
+            ) from error
 
     def _is_podman(self) -> bool:
         """Whether the engine is Podman, whose networks don't resolve names without a plug-in."""
@@ -361,21 +379,3 @@ class ClusterEngine:
         """Return a container's address in the cluster's network."""
         networks = self.api.inspect_container(container)["NetworkSettings"]["Networks"]
         return str(networks[self.plan.network]["IPAddress"])
-
-    def _await_ready(self, container: str, streams: SchedulerStreams) -> None:
-        # Docker 20.10 on a busy machine was seen to attach without ever sending a byte; its log has them.
-        while not streams.wait(_SILENCE):
-            if self._has_logged(container, node.READY):
-                return
-        if streams.is_ready:
-            return
-        self.remove(container)
-        raise ClusterError(
-            f"The scheduler ended before it listened:\n{streams.output}",
-            hint="Check that `distributed` is in the image:"
-            f" docker run --rm {self.plan.image} python -c 'import distributed'",
-        )
-
-    def _has_logged(self, container: str, line: str) -> bool:
-        with engine_errors("read the log of the scheduler"):
-            return line.encode() in self.api.logs(container, tail=_TAIL).splitlines()

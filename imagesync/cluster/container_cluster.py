@@ -123,8 +123,10 @@ class ContainerCluster(GroupedCluster):
                 name=engine.plan.name,
                 **options,
             )
-            if wait == "workers" and self.worker_spec and not self.called_from_running_loop:
-                self._show_arrivals()
+            if not self.called_from_running_loop:
+                if wait == "workers" and self.worker_spec:
+                    self._show_arrivals()
+                self._claim_adopted()
         except BaseException:
             self._abort()
             raise
@@ -227,8 +229,10 @@ class ContainerCluster(GroupedCluster):
             await self._connect()
             await check_scheduler(self.scheduler_comm, strict=self._strict)
             await self._begin_check()
-            if self.called_from_running_loop and self.asynchronous and self._wait == "workers":
-                await self._await_workers(JOIN_TIMEOUT)
+            if self.called_from_running_loop:
+                if self.asynchronous and self._wait == "workers":
+                    await self._await_workers(JOIN_TIMEOUT)
+                self._claim_adopted()
         except BaseException as error:
             await self._take_down()
             # Dask wraps the error that has the message for the user.
@@ -266,13 +270,17 @@ class ContainerCluster(GroupedCluster):
 
     async def _adopt(self, adopted: RunningCluster) -> None:
         """Take over a scheduler and workers that run already."""
-        self._claimed = self.shutdown_on_close
         self.security = self._wanted_security
         self.scheduler = SchedulerContainer(
             self._engine, self._in_thread, self._scheduler_options, workers=0, running=adopted.scheduler
         )
         self._create_workers(adopted.workers)
         await asyncio.gather(self.scheduler, *self.workers.values())
+
+    def _claim_adopted(self) -> None:
+        """Own a cluster that ran before, once it is sure that it isn't left after an error."""
+        if self._adopted is not None:
+            self._claimed = self.shutdown_on_close
 
     def _create_workers(self, containers: Mapping[int, str]) -> None:
         """Create the worker of each specification; those that have a container already aren't started."""

@@ -156,52 +156,57 @@ class DockerCluster(ContainerCluster):
     ) -> None:
         plan = make_plan(name, owner=this_process(), config=config)
         engine = ClusterEngine(find_endpoint(os.environ), plan)
-        variables, mounted = dict(environment or {}), parse_mounts(mounts)
-        size = with_defaults(
-            ClusterSize(n_workers, same_threads(nthreads, threads_per_worker), memory_limit, cpus, shm_size),
-            cluster_settings(session),
-        )
-        options = make_engine_options(shm_size=size.shm_size, network=network, labels=labels, docker=docker)
-        machine = engine.machine()
-        count, worker = size_workers(
-            machine,
-            WorkerOptions(
-                environment=variables,
-                mounts=mounted,
-                gpus=str(gpus or ""),
-                resources=dict(resources or {}),
-                nanny=nanny,
-                dask=check_json("worker_options", worker_options),
-                engine=options,
-            ),
-            size,
-        )
-        super().__init__(
-            engine,
-            image=image,
-            session=session,
-            security=security,
-            check=check,
-            strict=strict,
-            scheduler=SchedulerOptions(
-                host,
-                scheduler_port,
-                published_dashboard_port(dashboard_address, dashboard_port),
-                idle_timeout,
-                variables,
-                mounted,
-                check_json("scheduler_options", scheduler_options),
-                options,
-            ),
-            worker=worker,
-            workers=count,
-            wait=wait,
-            groups=make_groups(groups, machine=machine, worker=worker),
-            asynchronous=asynchronous,
-            loop=loop,
-            silence_logs=silence_logs,
-            shutdown_on_close=shutdown_on_close,
-        )
+        with engine.closed_on_error():
+            variables, mounted = dict(environment or {}), parse_mounts(mounts)
+            size = with_defaults(
+                ClusterSize(
+                    n_workers, same_threads(nthreads, threads_per_worker), memory_limit, cpus, shm_size
+                ),
+                cluster_settings(session),
+            )
+            options = make_engine_options(
+                shm_size=size.shm_size, network=network, labels=labels, docker=docker
+            )
+            machine = engine.machine()
+            count, worker = size_workers(
+                machine,
+                WorkerOptions(
+                    environment=variables,
+                    mounts=mounted,
+                    gpus=str(gpus or ""),
+                    resources=dict(resources or {}),
+                    nanny=nanny,
+                    dask=check_json("worker_options", worker_options),
+                    engine=options,
+                ),
+                size,
+            )
+            super().__init__(
+                engine,
+                image=image,
+                session=session,
+                security=security,
+                check=check,
+                strict=strict,
+                scheduler=SchedulerOptions(
+                    host,
+                    scheduler_port,
+                    published_dashboard_port(dashboard_address, dashboard_port),
+                    idle_timeout,
+                    variables,
+                    mounted,
+                    check_json("scheduler_options", scheduler_options),
+                    options,
+                ),
+                worker=worker,
+                workers=count,
+                wait=wait,
+                groups=make_groups(groups, machine=machine, worker=worker),
+                asynchronous=asynchronous,
+                loop=loop,
+                silence_logs=silence_logs,
+                shutdown_on_close=shutdown_on_close,
+            )
 
     @classmethod
     def from_name(  # type: ignore[override]  # SpecCluster names no options
@@ -237,22 +242,23 @@ class DockerCluster(ContainerCluster):
         connection = load_connection(name)
         engine = engine_of(connection)
         cluster = cls.__new__(cls)
-        ContainerCluster.__init__(
-            cluster,
-            engine,
-            image=connection.image,
-            session=session,
-            security=security_from_dict(connection.security),
-            check=check,
-            strict=strict,
-            scheduler=SchedulerOptions(),
-            worker=connection.worker,
-            workers=0,
-            wait="workers",
-            adopted=find_running(connection, engine),
-            asynchronous=asynchronous,
-            loop=loop,
-            silence_logs=silence_logs,
-            shutdown_on_close=shutdown_on_close,
-        )
+        with engine.closed_on_error():
+            ContainerCluster.__init__(
+                cluster,
+                engine,
+                image=connection.image,
+                session=session,
+                security=security_from_dict(connection.security),
+                check=check,
+                strict=strict,
+                scheduler=SchedulerOptions(),
+                worker=connection.worker,
+                workers=0,
+                wait="workers",
+                adopted=find_running(connection, engine),
+                asynchronous=asynchronous,
+                loop=loop,
+                silence_logs=silence_logs,
+                shutdown_on_close=shutdown_on_close,
+            )
         return cluster

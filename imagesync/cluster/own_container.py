@@ -80,7 +80,7 @@ def _own_container(api: docker.APIClient) -> str | None:
     import docker.errors
 
     for identifier in _candidates():
-        with suppress(docker.errors.APIError):
+        with engine_errors("describe this process's container"), suppress(docker.errors.APIError):
             found = api.inspect_container(identifier)
             mode = str(found["HostConfig"].get("NetworkMode", ""))
             return str(found["Id"]) if has_own_network(mode) else None

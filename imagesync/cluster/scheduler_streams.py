@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from imagesync.cluster.labels import close_in_children
+from imagesync.engine.client import engine_errors
 from imagesync.engine.run_container import Attachment
-from imagesync.errors import EngineError
+from imagesync.errors import ClusterError, EngineError
 from imagesync.standalone.cluster import node
 
 if TYPE_CHECKING:
     import docker
 
 _TAIL = 200  # lines
+_SILENCE = 3.0  # seconds without output, after which the log is read
 
 
 class SchedulerStreams:
@@ -32,6 +35,7 @@ class SchedulerStreams:
     """
 
     def __init__(self, api: docker.APIClient, container: str) -> None:
+        self._api, self._container = api, container
         self._attached = Attachment(api, container, "stdin", "stdout", "stderr")
         close_in_children(self._attached.release)
         self._output: deque[str] = deque(maxlen=_TAIL)
@@ -39,8 +43,7 @@ class SchedulerStreams:
         self._reader = threading.Thread(
             target=self._read, daemon=True, name=f"imagesync-{container[:12]}-output"
         )
-        self.is_ready = False
-        """Whether the scheduler has written that it listens."""
+        self._is_ready = False
 
     def send_config(self, line: bytes) -> None:
         """Send the only line of input, and read output from now on."""
@@ -48,14 +51,44 @@ class SchedulerStreams:
         # Only now: a TLS connection can't be used by two threads at once.
         self._reader.start()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until the scheduler listens or ends, at most *seconds*; return whether it did one of both."""
-        return self._settled.wait(seconds)
+    def await_ready(self, image: str, *, timeout: float) -> None:
+        """Wait until the scheduler listens.
 
-    @property
-    def output(self) -> str:
-        """The last lines of output."""
-        return "\n".join(self._output)
+        Parameters
+        ----------
+        image
+            Reference of the cluster's image, for the hint.
+        timeout
+            In seconds.
+
+        Raises
+        ------
+        ClusterError
+            It ends, or doesn't listen in time; the message has the end of its log.
+        """
+        end = time.monotonic() + timeout
+        # Docker 20.10 on a busy machine was seen to attach without ever sending a byte; its log has them.
+        while not (settled := self._settled.wait(_SILENCE)):
+            logged = self._log()
+            if node.READY in logged.splitlines():
+                return
+            if time.monotonic() > end:
+                self._output = deque(logged.splitlines())
+                break
+        if self._is_ready:
+            return
+        said = "ended before it listened" if settled else f"hasn't listened for {timeout:.0f} s"
+        output = "\n".join(["", *self._output])
+        raise ClusterError(
+            f"The scheduler {said}:{output}",
+            hint="Check that `distributed` is in the image:"
+            f" docker run --rm {image} python -c 'import distributed'",
+        )
+
+    def _log(self) -> str:
+        with engine_errors("read the log of the scheduler"):
+            written: bytes = self._api.logs(self._container, tail=_TAIL)
+        return written.decode(errors="replace")
 
     def close(self) -> None:
         """End the connection, and with it a scheduler that has an owner."""
@@ -66,7 +99,7 @@ class SchedulerStreams:
         with suppress(EngineError, OSError, ValueError):
             for line in self._attached.lines():
                 if line == node.READY:
-                    self.is_ready = True
+                    self._is_ready = True
                     self._settled.set()
                 self._output.append(line)
         self._settled.set()

@@ -12,11 +12,15 @@ from imagesync.cluster.container_options import (
     ClusterSize,
     SchedulerOptions,
     WorkerOptions,
+    published_dashboard_port,
+    same_threads,
     size_workers,
     with_defaults,
 )
+from imagesync.cluster.engine_options import check_json, make_engine_options
 from imagesync.cluster.labels import this_process
 from imagesync.cluster.swarm_engine import Placement, SwarmEngine
+from imagesync.cluster.worker_groups import make_groups
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.run_options import parse_mounts
 from imagesync.errors import UsageError
@@ -53,7 +57,8 @@ class SwarmCluster(ContainerCluster):
         CPUs and memory that a node must have free for each worker.
     constraints
         Constraints on workers' nodes, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
-    environment, mounts, resources, nanny, idle_timeout, security, config, check, strict, wait, session, name,
+    threads_per_worker, environment, mounts, resources, nanny, dashboard_address, idle_timeout, security,
+    scheduler_options, worker_options, shm_size, labels, groups, config, check, strict, wait, session, name,
     asynchronous, loop, silence_logs, shutdown_on_close
         As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`; mounts are folders of the nodes.
     gpus
@@ -79,6 +84,7 @@ class SwarmCluster(ContainerCluster):
         *,
         n_workers: int | None = None,
         nthreads: int | None = None,
+        threads_per_worker: int | None = None,
         memory_limit: str | float | None = "auto",
         cpus: float | None = None,
         reserve_cpus: float = 0,
@@ -91,7 +97,13 @@ class SwarmCluster(ContainerCluster):
         nanny: bool = False,
         scheduler_port: int = 0,
         dashboard_port: int = 0,
+        dashboard_address: str | int | None = None,
         idle_timeout: float | None = None,
+        scheduler_options: Mapping[str, Any] | None = None,
+        worker_options: Mapping[str, Any] | None = None,
+        shm_size: str | int | None = None,
+        labels: Mapping[str, str] | None = None,
+        groups: Mapping[str, Mapping[str, Any]] | None = None,
         security: Security | bool | None = None,
         config: Mapping[str, Any] | None = None,
         check: bool = True,
@@ -111,38 +123,69 @@ class SwarmCluster(ContainerCluster):
         plan = make_plan(name, owner=this_process(), config=config)
         placement = Placement(tuple(constraints), reserve_cpus, int(parse_bytes(reserve_memory)))
         engine = SwarmEngine(find_endpoint(os.environ), plan, placement)
-        variables, mounted = dict(environment or {}), parse_mounts(mounts)
-        count, worker = size_workers(
-            engine.machine(),
-            WorkerOptions(
-                environment=variables,
-                mounts=mounted,
-                gpus=str(gpus or ""),
-                resources=dict(resources or {}),
-                nanny=nanny,
-            ),
-            with_defaults(ClusterSize(n_workers, nthreads, memory_limit, cpus), cluster_settings(session)),
-        )
-        super().__init__(
-            engine,
-            image=image,
-            session=session,
-            security=security,
-            check=check,
-            strict=strict,
-            scheduler=SchedulerOptions(
-                "0.0.0.0",  # noqa: S104  a swarm publishes on all addresses
-                scheduler_port,
-                dashboard_port,
-                idle_timeout,
-                variables,
-                mounted,
-            ),
-            worker=worker,
-            workers=count,
-            wait=wait,
-            asynchronous=asynchronous,
-            loop=loop,
-            silence_logs=silence_logs,
-            shutdown_on_close=shutdown_on_close,
-        )
+        with engine.closed_on_error():
+            variables, mounted = dict(environment or {}), parse_mounts(mounts)
+            size = with_defaults(
+                ClusterSize(
+                    n_workers, same_threads(nthreads, threads_per_worker), memory_limit, cpus, shm_size
+                ),
+                cluster_settings(session),
+            )
+            options = make_engine_options(shm_size=size.shm_size, labels=labels)
+            machine = engine.machine()
+            count, worker = size_workers(
+                machine,
+                WorkerOptions(
+                    environment=variables,
+                    mounts=mounted,
+                    gpus=str(gpus or ""),
+                    resources=dict(resources or {}),
+                    nanny=nanny,
+                    dask=check_json("worker_options", worker_options),
+                    engine=options,
+                ),
+                size,
+            )
+            made = make_groups(groups, machine=machine, worker=worker)
+            for group, (_, of_group) in made.items():
+                _check_group(group, of_group)
+            super().__init__(
+                engine,
+                image=image,
+                session=session,
+                security=security,
+                check=check,
+                strict=strict,
+                scheduler=SchedulerOptions(
+                    "0.0.0.0",  # noqa: S104  a swarm publishes on all addresses
+                    scheduler_port,
+                    published_dashboard_port(dashboard_address, dashboard_port),
+                    idle_timeout,
+                    variables,
+                    mounted,
+                    check_json("scheduler_options", scheduler_options),
+                    options,
+                ),
+                worker=worker,
+                workers=count,
+                wait=wait,
+                groups=made,
+                asynchronous=asynchronous,
+                loop=loop,
+                silence_logs=silence_logs,
+                shutdown_on_close=shutdown_on_close,
+            )
+
+
+def _check_group(name: str, worker: WorkerOptions) -> None:
+    """Check that a group of workers has no option that a service can't have.
+
+    Raises
+    ------
+    UsageError
+        It has.
+    """
+    if worker.engine.docker:
+        raise UsageError(f"The group {name} has the option docker, which services of a swarm don't take.")
+    if worker.gpus and not worker.gpus.isdigit():
+        raise UsageError(f"A swarm counts GPUs: gpus={worker.gpus!r} of the group {name} is no number.")

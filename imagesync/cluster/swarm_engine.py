@@ -35,7 +35,7 @@ from imagesync.cluster.resources import find_resources, labels_of
 from imagesync.core.image_reference import repository_of
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
-from imagesync.engine.run_options import SHM_SIZE, mount_objects
+from imagesync.engine.run_options import mount_objects
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 
@@ -174,6 +174,7 @@ class SwarmEngine(ClusterEngine):
             SCHEDULER,
             scheduler_config(self.plan, options, workers=workers, lifeline="heartbeat"),
             container={"env": dict(options.environment), "mounts": _mounts(options)},
+            labels_=options.engine.labels,
             # A restarted scheduler would have lost its state.
             restart=docker.types.RestartPolicy(condition="none"),
             ports=ports,
@@ -202,7 +203,7 @@ class SwarmEngine(ClusterEngine):
                 "env": {**spawn_environment(), **options.environment},
                 "mounts": _mounts(options),
             },
-            labels_={labels.WORKER: str(name)},
+            labels_={**options.engine.labels, labels.WORKER: str(name)},
             restart=docker.types.RestartPolicy(condition="on-failure", delay=1_000_000_000),
             resources=docker.types.Resources(
                 cpu_limit=int(options.cpus * 1e9) or None,
@@ -251,14 +252,14 @@ class SwarmEngine(ClusterEngine):
         *,
         container: Mapping[str, Any],
         restart: docker.types.RestartPolicy,
-        labels_: Mapping[str, str] | None = None,
+        labels_: Mapping[str, str],
         ports: list[dict[str, Any]] | None = None,
         resources: docker.types.Resources | None = None,
         constraints: list[str] | None = None,
     ) -> str:
         plan = self.plan
         role = SCHEDULER if name == SCHEDULER else "worker"
-        service_labels = {**plan.labels, labels.ROLE: role, **(labels_ or {})}
+        service_labels = {**labels_, **plan.labels, labels.ROLE: role}
         with engine_errors(f"create the service {plan.network}-{name}"):
             task = docker.types.TaskTemplate(
                 docker.types.ContainerSpec(
@@ -316,7 +317,7 @@ class SwarmEngine(ClusterEngine):
 
 def _mounts(options: SchedulerOptions | WorkerOptions) -> list[docker.types.Mount]:
     # A service has no option for its shared memory.
-    shared_memory = docker.types.Mount("/dev/shm", None, type="tmpfs", tmpfs_size=SHM_SIZE)  # noqa: S108
+    shared_memory = docker.types.Mount("/dev/shm", None, type="tmpfs", tmpfs_size=options.engine.shm_size)  # noqa: S108
     return [*mount_objects(options.mounts), shared_memory]
 
 

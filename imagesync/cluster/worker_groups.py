@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from dask.utils import parse_bytes
 from distributed import Status
+from distributed.deploy.adaptive import Adaptive
+from distributed.protocol.pickle import dumps
 from distributed.utils import NoOpAwaitable
 
 from imagesync.cluster.container_options import ClusterSize, Machine, WorkerOptions, size_workers
@@ -17,6 +19,7 @@ from imagesync.cluster.engine_options import check_docker, check_json
 from imagesync.cluster.supervised_cluster import SupervisedCluster
 from imagesync.engine.run_options import parse_mounts, parse_size
 from imagesync.errors import UsageError
+from imagesync.standalone.programs import Remote
 
 Groups = Mapping[str, tuple[int, WorkerOptions]]
 """Number and options of the workers of each group."""
@@ -131,11 +134,8 @@ class GroupedCluster(SupervisedCluster):
             known = ", ".join(self._groups) or "none"
             raise UsageError(f"The cluster has no group {worker_group}; its groups: {known}.")
         spec = self._groups[worker_group] if worker_group else self.new_spec
-        if memory is not None and not spec["options"]["memory_limit"]:
-            raise UsageError(
-                "These workers have no memory limit, so memory= doesn't say how many there are to be.",
-                hint="Give the number of workers, or cores=.",
-            )
+        if memory is not None:
+            _require_memory_limit(spec)
         if not self._groups:
             return super().scale(n, memory, cores)
         if memory is not None:
@@ -147,19 +147,50 @@ class GroupedCluster(SupervisedCluster):
         return NoOpAwaitable() if self.asynchronous else None
 
     def scale_up(self, n: int = 0, memory: str | int | None = None, cores: int | None = None) -> Any:  # noqa: ANN401
-        """Start workers until there are *n* with those of groups, as adapting asks for."""
-        return self.scale(max(0, n - len(self.worker_spec) + len(self._members(""))), memory, cores)
+        """Start workers until there are *n*, not counting those of groups."""
+        return self.scale(n, memory, cores)
 
-    async def scale_down(self, workers: Any) -> None:  # noqa: ANN401
-        """Retire workers that adapting doesn't need; those of groups stay."""
-        members = set(self._members(""))
-        await super().scale_down([name for name in workers if name in members])
+    def adapt(  # type: ignore[override]  # they are SpecCluster's
+        self,
+        Adaptive: type[Adaptive] = Adaptive,  # noqa: N803  Dask's name
+        **options: Any,  # noqa: ANN401
+    ) -> Adaptive:
+        """Start and retire workers by load; those of groups stay, and don't count.
+
+        Parameters
+        ----------
+        Adaptive
+            Class that decides how many there are to be.
+        options
+            As for :meth:`distributed.deploy.SpecCluster.adapt`.
+
+        Raises
+        ------
+        UsageError
+            The workers have no limit by which an amount of memory could be shared out.
+        """
+        if any(options.get(name) is not None for name in ("minimum_memory", "maximum_memory")):
+            _require_memory_limit(self.new_spec)
+        if self._groups:
+            Adaptive = type(Adaptive.__name__, (_WithoutGroups, Adaptive), {})  # noqa: N806
+        return super().adapt(Adaptive=Adaptive, **options)
+
+    def _group_of(self, name: object) -> str:
+        group = name.rpartition("-")[0] if isinstance(name, str) else ""
+        return group if group in self._groups else ""
 
     def _members(self, group: str) -> list[str | int]:
-        def group_of(name: str | int) -> str:
-            return name.rpartition("-")[0] if isinstance(name, str) else ""
+        return [name for name in self.worker_spec if self._group_of(name) == group]
 
-        return [name for name in self.worker_spec if group_of(name) == group]
+    def _without_groups(self, names: Iterable[Any]) -> list[Any]:
+        return [name for name in names if not self._group_of(name)]
+
+    async def _has_tasks_without_worker(self) -> bool:
+        """Whether the scheduler has tasks that none of its workers may run."""
+        answer: dict[str, Any] = await self.scheduler_comm.run_function(  # type: ignore[union-attr]
+            function=dumps(Remote("scheduler", "has_tasks_without_worker"))
+        )
+        return answer.get("result") is True
 
     def _resize(self, group: str, spec: Any, n: int) -> None:  # noqa: ANN401
         members = self._members(group)
@@ -175,3 +206,39 @@ class GroupedCluster(SupervisedCluster):
                 self.worker_spec[name] = spec
                 members.append(name)
             number += 1
+
+
+class _WithoutGroups(Adaptive):
+    """What leaves the workers of groups out of an ``Adaptive``."""
+
+    cluster: GroupedCluster
+
+    @property
+    def plan(self) -> set[Any]:
+        return set(self.cluster._without_groups(super().plan))
+
+    @property
+    def requested(self) -> set[Any]:
+        return set(self.cluster._without_groups(super().requested))
+
+    @property
+    def observed(self) -> set[Any]:
+        return set(self.cluster._without_groups(super().observed))
+
+    async def target(self) -> int:
+        others = int(await super().target()) - len(super().observed - self.observed)
+        # Workers of groups may be enough in number, and lack a resource that a task needs.
+        return max(others, int(await self.cluster._has_tasks_without_worker()))
+
+    async def workers_to_close(self, target: int) -> list[Any]:
+        # All of them, in the order in which to close them.
+        names = self.cluster._without_groups(await super().workers_to_close(target=0))
+        return names[: max(0, len(self.observed) - target)]
+
+
+def _require_memory_limit(spec: Any) -> None:  # noqa: ANN401
+    if not spec["options"]["memory_limit"]:
+        raise UsageError(
+            "These workers have no memory limit, so an amount of memory doesn't say how many of them.",
+            hint="Give a number of workers, or of cores.",
+        )

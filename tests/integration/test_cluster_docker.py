@@ -23,6 +23,7 @@ from distributed import Client, Security
 from distributed.utils import Log
 
 import imagesync
+from imagesync.cluster import cluster_engine, scheduler_streams
 from imagesync.cluster.connection import security_to_dict
 from imagesync.cluster.labels import CLUSTER
 from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
@@ -176,7 +177,7 @@ def test_scaling_by_hand_and_by_load(make: Make) -> None:
 
 def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) -> None:
     big = {"n_workers": 1, "nthreads": 2, "resources": {"press": 1}, "memory_limit": 0}
-    cluster = make(n_workers=1, groups={"big": big})
+    cluster = make(n_workers=1, resources={"leaf": 1}, groups={"big": big})
     with Client(cluster) as client:
         cluster.wait_for_workers(2, timeout=60)
         future = client.submit(lambda: __import__("distributed").get_worker().name, resources={"press": 1})
@@ -190,6 +191,14 @@ def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) 
             cluster.scale(1, worker_group="small")
         with pytest.raises(UsageError, match="have no memory limit"):
             cluster.scale(memory="4GiB", worker_group="big")
+
+        # Workers of groups neither count nor go, and don't keep others from coming that a task needs.
+        adaptive = cluster.adapt(minimum=0, maximum=1, interval="50ms", wait_count=2)
+        assert client.submit(eval, "1 + 1", resources={"leaf": 1}, pure=False).result(timeout=60) == 2
+        assert adaptive.observed == adaptive.plan == {0}
+        wait_until(lambda: set(cluster.workers) == {"big-0", "big-1"}, 60)
+        cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=2)
+        wait_until(lambda: set(cluster.observed) == {0, "big-0", "big-1"}, 60)
 
 
 def test_asynchronous_cluster_computes_and_is_removed(
@@ -487,6 +496,22 @@ def test_images_that_cannot_run_a_cluster(
     with pytest.raises(ClusterError, match="no `python` on the PATH"):
         imagesync.DockerCluster(root_image, **options)
     assert belongings(engine, "barren") == []
+
+
+def test_scheduler_that_neither_listens_nor_ends(
+    make: Make, engine: docker.DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dask.py").write_text("import time; print('asleep', flush=True); time.sleep(600)")
+    monkeypatch.setattr(cluster_engine, "START_TIMEOUT", 3)
+    monkeypatch.setattr(scheduler_streams, "_SILENCE", 0.5)
+    with pytest.raises(ClusterError, match=r"(?s)hasn't listened for 3 s:.*asleep"):
+        make(
+            name="sleeping",
+            n_workers=0,
+            mounts=[f"{tmp_path}:/sleeping:ro"],
+            environment={"PYTHONPATH": "/sleeping"},
+        )
+    assert belongings(engine, "sleeping") == []
 
 
 def test_versions_of_client_and_scheduler_are_compared_before_the_first_task(

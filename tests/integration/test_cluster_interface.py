@@ -21,6 +21,8 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.diagnostics import MemorySampler
 from distributed.diagnostics.plugin import SchedulerPlugin, UploadFile, WorkerPlugin
 from distributed.utils import Log, Logs
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 import imagesync
 from tests.integration.dask_project import DaskProject
@@ -33,10 +35,12 @@ pytestmark = [
 ]
 
 MEMORY = 400 * 2**20
+AnyCluster = imagesync.DockerCluster | imagesync.SwarmCluster
+"""The tests that test_cluster_swarm_interface.py has, too, are the same for both."""
 
 
 @pytest.fixture(scope="module")
-def cluster(dask_project: DaskProject) -> Iterator[imagesync.DockerCluster]:
+def cluster(dask_project: DaskProject) -> Iterator[AnyCluster]:
     """Return a cluster of two workers for all tests of this module; who changes it takes it back."""
     with imagesync.DockerCluster(
         dask_project.reference, n_workers=2, nthreads=1, memory_limit=MEMORY, check=False
@@ -46,23 +50,25 @@ def cluster(dask_project: DaskProject) -> Iterator[imagesync.DockerCluster]:
 
 
 @pytest.fixture
-def client(cluster: imagesync.DockerCluster) -> Iterator[Client]:
+def client(cluster: AnyCluster) -> Iterator[Client]:
     with Client(cluster) as client:
         client.wait_for_workers(2, timeout=60)
         yield client
 
 
-def test_repr_and_html_say_what_runs(cluster: imagesync.DockerCluster) -> None:
+def test_repr_and_html_say_what_runs(cluster: AnyCluster) -> None:
     text = (
-        f"DockerCluster('{cluster.name}', '{cluster.scheduler_address}', workers=2, threads=2,"
+        f"{type(cluster).__name__}('{cluster.name}', '{cluster.scheduler_address}', workers=2, threads=2,"
         " memory=800.00 MiB)"
     )
     assert repr(cluster) == str(cluster) == text
     html = re.sub(r"<[^>]*>|\s+", " ", cluster._repr_html_())
-    assert re.search(r"DockerCluster .*Workers: +2 .*Total threads: +2 .*Total memory: +800.00 MiB", html)
+    assert re.search(
+        rf"{type(cluster).__name__} .*Workers: +2 .*Total threads: +2 .*Total memory: +800.00 MiB", html
+    )
 
 
-def test_attributes(cluster: imagesync.DockerCluster) -> None:
+def test_attributes(cluster: AnyCluster) -> None:
     assert cluster.status.name == "running"
     assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
     assert cluster.dashboard_link.startswith("http://127.0.0.1:")
@@ -77,7 +83,7 @@ def test_attributes(cluster: imagesync.DockerCluster) -> None:
         pickle.dumps(cluster)  # nor can any other cluster of Dask's
 
 
-def test_client_of_a_cluster(cluster: imagesync.DockerCluster) -> None:
+def test_client_of_a_cluster(cluster: AnyCluster) -> None:
     with cluster.get_client() as client:
         assert client.cluster is cluster
         assert cluster.get_client() is client
@@ -89,7 +95,7 @@ def test_client_of_a_cluster(cluster: imagesync.DockerCluster) -> None:
         other.unpublish_dataset("answer")
 
 
-def test_second_event_loop(cluster: imagesync.DockerCluster) -> None:
+def test_second_event_loop(cluster: AnyCluster) -> None:
     async def compute() -> int:
         async with Client(
             cluster.scheduler_address, security=cluster.security, asynchronous=True, set_as_default=False
@@ -103,7 +109,7 @@ def test_second_event_loop(cluster: imagesync.DockerCluster) -> None:
     assert results == [2, 2]
 
 
-def test_sync_runs_coroutines(cluster: imagesync.DockerCluster) -> None:
+def test_sync_runs_coroutines(cluster: AnyCluster) -> None:
     async def double(number: int, *, plus: int) -> int:
         await asyncio.sleep(0)
         return 2 * number + plus
@@ -112,7 +118,7 @@ def test_sync_runs_coroutines(cluster: imagesync.DockerCluster) -> None:
     assert cluster.sync(cluster.scheduler_comm.identity)["type"] == "Scheduler"
 
 
-def test_logs(cluster: imagesync.DockerCluster) -> None:
+def test_logs(cluster: AnyCluster) -> None:
     logs = cluster.get_logs()
     assert isinstance(logs, Logs)
     assert set(logs) == {"Cluster", "Scheduler", *cluster.scheduler_info["workers"]}
@@ -122,7 +128,7 @@ def test_logs(cluster: imagesync.DockerCluster) -> None:
     assert set(cluster.get_logs(cluster=False, scheduler=False, workers=[address])) == {address}
 
 
-def test_waiting_for_workers(cluster: imagesync.DockerCluster) -> None:
+def test_waiting_for_workers(cluster: AnyCluster) -> None:
     cluster.wait_for_workers(2)
     with pytest.raises(ValueError, match="positive integer"):
         cluster.wait_for_workers(0)
@@ -130,7 +136,7 @@ def test_waiting_for_workers(cluster: imagesync.DockerCluster) -> None:
         cluster.wait_for_workers(3, timeout=0.2)
 
 
-def test_scaling_with_each_argument(cluster: imagesync.DockerCluster) -> None:
+def test_scaling_with_each_argument(cluster: AnyCluster) -> None:
     def has(number: int) -> None:
         wait_until(lambda: len(cluster.scheduler_info["workers"]) == number == len(cluster.workers), 60)
 
@@ -153,7 +159,7 @@ def test_scaling_with_each_argument(cluster: imagesync.DockerCluster) -> None:
     assert len(cluster.worker_spec) == 2
 
 
-def test_adapting_with_each_argument(cluster: imagesync.DockerCluster) -> None:
+def test_adapting_with_each_argument(cluster: AnyCluster) -> None:
     adaptive = cluster.adapt(
         minimum_cores=1, maximum_cores=2, minimum_memory=2 * MEMORY, maximum_memory=4 * MEMORY
     )
@@ -168,6 +174,32 @@ def test_adapting_with_each_argument(cluster: imagesync.DockerCluster) -> None:
     assert "Manual" in cluster._scaling_status()
     cluster.scale(2)
     cluster.wait_for_workers(2, timeout=60)
+
+
+def test_widget_scales_and_adapts(cluster: AnyCluster) -> None:
+    InteractiveShell.instance()
+    try:
+        with capture_output() as captured:
+            cluster._ipython_display_()
+    finally:
+        InteractiveShell.clear_instance()
+    (shown,) = captured.outputs
+    assert shown.data["text/plain"] == repr(cluster)
+    assert "Total threads" in shown.data["text/html"]
+    assert shown.data["application/vnd.jupyter.widget-view+json"]["model_id"] == cluster._widget().model_id
+
+    (_, scaling) = cluster._widget().children
+    (status, controls) = scaling.children
+    ((number, scale), (minimum, maximum, adapt)) = (row.children for row in controls.children)
+    number.value = 1
+    scale.click()
+    wait_until(lambda: "Workers: 1<" in status.value, 30)
+    minimum.value = maximum.value = 2
+    adapt.click()
+    wait_until(lambda: "Workers: 2<" in status.value and "Adaptive" in status.value, 60)
+    number.value = 2
+    scale.click()
+    assert "Manual" in status.value
 
 
 def test_functions_files_and_plugins_on_all_members(client: Client, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A scheduler's dashboard, which opens late, and its client's heartbeat; runs in the scheduler's process.
+"""A scheduler's dashboard, which opens late, its client's heartbeat and waiting tasks; runs in its process.
 
 Process 1 reads this, too, and imports very little: imports are in functions.
 """
@@ -66,3 +66,8 @@ def _import_dashboard() -> Any:  # noqa: ANN401
     import distributed.dashboard.scheduler
 
     return distributed.dashboard.scheduler
+
+
+def has_tasks_without_worker(dask_scheduler: Any) -> bool:  # noqa: ANN401
+    """Return whether there are tasks that no worker may run, such as for want of a resource."""
+    return bool(dask_scheduler.unrunnable)
