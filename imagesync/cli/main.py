@@ -104,13 +104,18 @@ def _report(error: Exception, invocation: Invocation) -> int:
 
 
 def _open_closed_streams() -> None:
-    """Open the standard streams that the parent process has closed (``>&-``), to read and write nothing.
+    """Open the standard streams that the parent process has closed (``>&-``).
 
-    Otherwise the next file to be opened would become the output of every program that is run.
+    Otherwise the next file to be opened would become the output of every program that is run. stdout is
+    opened for reading, so that an answer written to it is an error rather than lost; messages are dropped.
     """
-    for name, descriptor in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+    for name, descriptor, flags in (
+        ("stdin", 0, os.O_RDONLY),
+        ("stdout", 1, os.O_RDONLY),
+        ("stderr", 2, os.O_WRONLY),
+    ):
         if getattr(sys, name) is None:
-            os.dup2(os.open(os.devnull, os.O_RDWR), descriptor)
+            os.dup2(os.open(os.devnull, flags), descriptor)
             setattr(sys, name, os.fdopen(descriptor, "w" if descriptor else "r", closefd=False))
 
 
@@ -144,6 +149,10 @@ def _system_error(error: OSError) -> ImagesyncError:
     except OSError:
         hint = "Change to a folder that exists: cd"
         return ImagesyncError(f"The working folder can't be used: {reason}.", hint=hint)
+    if error.errno == errno.EBADF:
+        return ImagesyncError(
+            "The output can't be written: stdout is closed.", hint="Send it to a file, or to /dev/null."
+        )
     if error.errno in _WRITE_ERRORS:
         hint = "Check where stdout is redirected to, and the disks of the cache folder and of TMPDIR."
         return ImagesyncError(f"The output or a file can't be written: {reason}.", hint=hint)

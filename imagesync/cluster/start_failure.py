@@ -1,4 +1,4 @@
-"""Why workers don't join, by the logs of their containers, and what to do about it."""
+"""Why a cluster doesn't start, by the logs of its containers, and what to do about it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 
 _LINES = 10  # lines of a log in a message
+_TRACEBACK = "Traceback (most recent call last):"
 _FAILURES = 3  # after which a worker isn't waited for
 
 
@@ -70,8 +71,22 @@ class StartFailure:
         else:
             said += f"hasn't come within {START_TIMEOUT:.0f} s."
             hint = "Start fewer workers at once, and add others later: imagesync cluster scale NAME WORKERS"
-        lines = self.log.rstrip().splitlines()[-_LINES:]
-        return ClusterError("\n".join([said, *(f"  {line}" for line in lines)]), hint=hint)
+        return ClusterError(f"{said}{log_end(self.log)}", hint=hint)
+
+
+def log_end(log: str) -> str:
+    r"""Return the last lines of *log*, each behind a line break; of a traceback only the exception.
+
+    >>> log_end("starting\nTraceback (most recent call last):\n  File ...\n    run()\nOSError: no\n")
+    '\n  starting\n  OSError: no'
+    """
+    lines: list[str] = []
+    in_traceback = False
+    for line in log.rstrip().splitlines():
+        in_traceback = line.startswith(_TRACEBACK) or (in_traceback and line.startswith(" "))
+        if not in_traceback:
+            lines.append(f"\n  {line}")
+    return "".join(lines[-_LINES:])
 
 
 def find_failure(logs: Mapping[str, str], *, running: Collection[str], expired: bool) -> StartFailure | None:

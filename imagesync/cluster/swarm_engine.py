@@ -32,6 +32,7 @@ from imagesync.cluster.cluster_plan import (
 from imagesync.cluster.container_options import Machine, SchedulerOptions, WorkerOptions
 from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.resources import find_resources, labels_of
+from imagesync.cluster.start_failure import log_end
 from imagesync.core.image_reference import repository_of
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
@@ -304,8 +305,8 @@ class SwarmEngine(ClusterEngine):
             ended = [task["Status"] for task in tasks if task["Status"]["State"] in _ENDED]
             if ended:
                 raise ClusterError(
-                    f"The scheduler ended before it listened: {ended[0].get('Err') or ended[0]['State']}\n"
-                    + self.logs(service, tail=200).rstrip(),
+                    f"The scheduler ended before it listened: {ended[0].get('Err') or ended[0]['State']}"
+                    + log_end(self.logs(service, tail=200)),
                     hint="Check that `distributed` is in the image, and that all nodes can pull it.",
                 )
             time.sleep(_POLL)

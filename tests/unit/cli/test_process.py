@@ -35,15 +35,29 @@ def test_full_output_is_an_error(command: str, tmp_path: Path) -> None:
     assert "error: The output or a file can't be written: No space left on device.\n" in done.stderr
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-def test_closed_streams_are_no_error(closed: str, tmp_path: Path) -> None:
-    assert shell(f"$imagesync scan {closed}", tmp_path).returncode == 0
+@pytest.mark.parametrize(
+    ("command", "closed"), [("scan", ">&-"), ("scan --format json", "<&- >&- 2>&-"), ("--help", ">&-")]
+)
+def test_closed_output_is_an_error(command: str, closed: str, tmp_path: Path) -> None:
+    done = shell(f"$imagesync {command} {closed}", tmp_path)
+    assert done.returncode == ImagesyncError.exit_code
+    if "2>&-" not in closed:
+        assert done.stderr.splitlines()[-2:] == [
+            "error: The output can't be written: stdout is closed.",
+            "hint: Send it to a file, or to /dev/null.",
+        ]
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_closed_input_and_messages_are_no_error(closed: str, tmp_path: Path) -> None:
+    done = shell(f"$imagesync scan {closed}", tmp_path)
+    assert done.returncode == 0
+    assert "packages" in done.stdout
 
 
 def test_what_a_program_prints_does_not_go_to_a_closed_stream(tmp_path: Path) -> None:
     # Without stdout, the next file to be opened would be number 1, which interpreters and git print to.
-    done = shell("$imagesync scan --format json >&- && $imagesync init >&-", tmp_path)
-    assert done.returncode == 0
+    shell("$imagesync scan --format json >&-; $imagesync init >&-", tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"imagesync.toml"}
     assert (tmp_path / "imagesync.toml").read_text().startswith("#")
 

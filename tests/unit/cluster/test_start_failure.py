@@ -1,4 +1,4 @@
-"""Why workers don't join, as it is said to the user."""
+"""Why a cluster doesn't start, as it is said to the user."""
 
 from __future__ import annotations
 
@@ -51,3 +51,17 @@ def test_worker_that_has_not_come_in_time() -> None:
     assert failure is not None
     error = failure.error(memory_limit=0, **SIZES)
     assert "worker-0 hasn't come within 120 s.\n  starting" in error.message
+
+
+def test_traceback_of_a_worker_is_shown_by_its_exception() -> None:
+    log = (
+        "Traceback (most recent call last):\n"
+        '  File "/opt/imagesync/node.py", line 5, in <module>\n'
+        "    import distributed\n"
+        "    ^^^^^^^^^^^^^^^^^^\n"
+        "ModuleNotFoundError: No module named 'distributed'\n"
+    )
+    failure = find_failure({"worker-0": log}, running=set(), expired=False)
+    assert failure is not None
+    _, *lines = failure.error(memory_limit=0, **SIZES).message.splitlines()
+    assert lines == ["  ModuleNotFoundError: No module named 'distributed'"]
