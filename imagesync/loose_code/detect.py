@@ -1,5 +1,5 @@
 # Paths stay strings: every folder on sys.path is looked at.
-# ruff: noqa: PTH112, PTH118, PTH119, PTH208
+# ruff: noqa: PTH118, PTH119, PTH120
 """Detecting loose code that the image would lack: importable modules that belong to no distribution.
 
 Such modules are on ``PYTHONPATH``, in the folders of ``.pth`` files, among the installed packages, and next
@@ -11,12 +11,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from imagesync.core.files import read_bytes
 from imagesync.loose_code.owners import NO_MODULES, Owners, modules_in
 from imagesync.scan.distributions.editables import is_inside, source_folder
 from imagesync.scan.environment import Environment, Finding, Severity
@@ -26,7 +25,6 @@ Kind = Literal["pythonpath", "pth", "site-packages", "folder"]
 _SHOWN = 5
 # Written by virtualenv, uv and setuptools' editables; the first two are in no RECORD.
 _OF_INSTALLERS = re.compile(r"_virtualenv|_distutils_hack|__editable__.*|sitecustomize|usercustomize")
-_CONDA_MODULE = re.compile(rb'site-packages/([A-Za-z_][A-Za-z0-9_]*)[/."]')
 
 
 @dataclass(frozen=True)
@@ -76,38 +74,87 @@ _PLACES: Mapping[Kind, str] = {
 
 
 def find_loose_code(
-    environment: Environment, *, environ: Mapping[str, str], cwd: Path, code: Sequence[Path] = ()
+    environment: Environment,
+    *,
+    modules: Sequence[str],
+    environ: Mapping[str, str],
+    cwd: Path,
+    code: Sequence[Path] = (),
 ) -> tuple[LooseFolder, ...]:
-    """Return the folders with importable modules that belong to no distribution and aren't in *code*.
+    """Return the folders on ``sys.path`` with modules that belong to no distribution and aren't in *code*.
 
     Parameters
     ----------
     environment
         The scanned environment.
+    modules
+        Those beside the installed packages, as their comparison found them.
     environ
         Environment variables, for ``PYTHONPATH``.
     cwd
-        The folder of the user's scripts and notebooks.
+        The folder at which relative entries of ``PYTHONPATH`` start.
     code
         The paths of the setting ``code``.
     """
-    owners = Owners(environment, {package.name for package in environment.packages})
-    seen: set[str] = set()
-    found = []
-    for kind, folder, modules in _candidates(environment, environ, str(cwd)):
-        if os.path.realpath(folder) in seen:
-            continue
-        seen.add(os.path.realpath(folder))
-        loose = tuple(
-            path
-            for name, path in sorted(modules.items())
-            if not any(is_inside(path, os.fspath(added)) for added in code)
+    loose = _Loose(environment, code)
+    beside: dict[str, dict[str, str]] = {}
+    for path in modules:
+        beside.setdefault(os.path.dirname(path), {})[os.path.basename(path).partition(".")[0]] = path
+    found = [loose.among("site-packages", folder, paths) for folder, paths in beside.items()]
+    found += [
+        loose.among("pythonpath", folder, _without_tools(modules_in(folder)))
+        for folder in _python_path(environ, cwd)
+    ]
+    locations = {package.location for package in environment.packages}
+    known = (*_sources(environment), *locations)
+    found += [
+        loose.among("pth", folder, _without_tools(modules_in(folder)))
+        for folder in environment.path
+        if os.path.basename(folder) not in ("site-packages", "dist-packages")
+        and not any(is_inside(folder, place) for place in known)
+    ]
+    return tuple(each for each in found if each.modules)
+
+
+def find_loose_folder(
+    environment: Environment, *, environ: Mapping[str, str], cwd: Path, code: Sequence[Path] = ()
+) -> tuple[LooseFolder, ...]:
+    """Return *cwd* if it isn't on the path, and scripts and notebooks there can import loose modules.
+
+    The parameters are those of :func:`find_loose_code`. A folder of a package or of the environment has none.
+    """
+    on_path = (*_python_path(environ, cwd), *environment.path)
+    if any(os.path.realpath(folder) == os.path.realpath(cwd) for folder in on_path):
+        return ()
+    folder = str(cwd)
+    if _is_project(environment, _sources(environment), folder):
+        return ()
+    loose = _Loose(environment, code).among("folder", folder, _without_tools(modules_in(folder)))
+    return (loose,) if loose.modules else ()
+
+
+class _Loose:
+    """Finds the modules that belong to no distribution; each folder counts once."""
+
+    def __init__(self, environment: Environment, code: Sequence[Path]) -> None:
+        self._environment = environment
+        self._code = tuple(map(os.fspath, code))
+        self._seen: set[str] = set()
+
+    def among(self, kind: Kind, folder: str, modules: Mapping[str, str]) -> LooseFolder:
+        real = os.path.realpath(folder)
+        candidates = {
+            name: path
+            for name, path in modules.items()
+            if real not in self._seen
+            and not any(is_inside(path, added) for added in self._code)
             and not _OF_INSTALLERS.fullmatch(name)
-            and not _owned(owners, name, path)
-        )
-        if loose:
-            found.append(LooseFolder(kind, folder, loose))
-    return tuple(found)
+        }
+        self._seen.add(real)
+        if candidates and kind != "site-packages":
+            owners = Owners(self._environment, {package.name for package in self._environment.packages})
+            candidates = {k: path for k, path in candidates.items() if not _owned(owners, k, path)}
+        return LooseFolder(kind, folder, tuple(path for _, path in sorted(candidates.items())))
 
 
 def _owned(owners: Owners, name: str, path: str) -> bool:
@@ -115,22 +162,13 @@ def _owned(owners: Owners, name: str, path: str) -> bool:
     return provided is not None and os.path.realpath(provided.path) == os.path.realpath(path)
 
 
-def _candidates(
-    environment: Environment, environ: Mapping[str, str], cwd: str
-) -> Iterator[tuple[Kind, str, dict[str, str]]]:
-    for entry in environ.get("PYTHONPATH", "").split(os.pathsep):
-        if entry:
-            folder = os.path.normpath(os.path.join(cwd, entry))
-            yield "pythonpath", folder, _without_tools(modules_in(folder))
-    locations = {package.location for package in environment.packages}
-    sources = [source for package in environment.packages if (source := source_folder(package.source))]
-    for folder in environment.path:
-        if folder in locations or os.path.basename(folder) in ("site-packages", "dist-packages"):
-            yield "site-packages", folder, _unrecorded(environment, folder)
-        elif not any(is_inside(folder, place) for place in (*sources, *locations)):
-            yield "pth", folder, _without_tools(modules_in(folder))
-    if not _is_project(environment, sources, cwd):
-        yield "folder", cwd, _without_tools(modules_in(cwd))
+def _python_path(environ: Mapping[str, str], cwd: Path) -> list[str]:
+    entries = environ.get("PYTHONPATH", "").split(os.pathsep)
+    return [os.path.normpath(os.path.join(cwd, entry)) for entry in entries if entry]
+
+
+def _sources(environment: Environment) -> list[str]:
+    return [source for package in environment.packages if (source := source_folder(package.source))]
 
 
 def _is_project(environment: Environment, sources: Iterable[str], cwd: str) -> bool:
@@ -147,54 +185,6 @@ def _without_tools(modules: Mapping[str, str]) -> dict[str, str]:
         for name, path in modules.items()
         if name not in NO_MODULES and not name.startswith("test_")
     }
-
-
-def _unrecorded(environment: Environment, folder: str) -> dict[str, str]:
-    """Return the modules in *folder* that no list of installed files has.
-
-    Empty if a package lacks such a list, as those of Linux distributions do.
-    """
-    packages = [package for package in environment.packages if package.location == folder]
-    if not all(package.has_record for package in packages):
-        return {}
-    modules = modules_in(folder)
-    for package in packages:
-        recorded = _recorded_modules(package.metadata_path)
-        modules = {name: path for name, path in modules.items() if name not in recorded}
-        if not modules:
-            return {}
-    conda = os.path.join(environment.python.prefix, "conda-meta")
-    if modules and os.path.isdir(conda):
-        claimed = _conda_modules(conda)
-        modules = {name: path for name, path in modules.items() if name not in claimed}
-    return modules
-
-
-def _recorded_modules(metadata_path: str) -> set[str]:
-    """Return the first parts of the paths in a RECORD (or ``installed-files.txt``), without suffixes."""
-    for name in ("RECORD", "installed-files.txt"):
-        try:
-            content = read_bytes(os.path.join(metadata_path, name))
-        except OSError:
-            continue
-        prefix = rb"(?:\.\./)?" if name == "installed-files.txt" else b""
-        # A literal in front makes the search much faster than an anchor does.
-        names = re.findall(rb'\n"?' + prefix + rb"([^/.,\"\r\n]+)", b"\n" + content)
-        return set(map(os.fsdecode, set(names)))
-    return set()
-
-
-def _conda_modules(folder: str) -> set[str]:
-    """Return the modules in conda's records, for modules that no RECORD lists."""
-    found: set[str] = set()
-    for name in os.listdir(folder):
-        if name.endswith(".json"):
-            try:
-                content = read_bytes(os.path.join(folder, name))
-            except OSError:
-                continue
-            found.update(os.fsdecode(module) for module in _CONDA_MODULE.findall(content))
-    return found
 
 
 def _short(path: str, cwd: Path) -> str:

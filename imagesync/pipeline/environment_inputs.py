@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     from imagesync.wheels.wheel_contents import WheelContent
 
 # Findings of every build, also of one that finds its image.
-_ALWAYS_REPORTED = MODIFIED | {"required-but-left-out"}
+_ALWAYS_REPORTED = MODIFIED | {
+    *("required-but-left-out", "loose-pythonpath", "loose-pth", "loose-site-packages")
+}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,8 +60,26 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
     plan = _with_code(plan, environment, context)
     options, findings = image_options(context)
     plan = replace(plan, options=options, findings=plan.findings + findings)
-    plan = plan_modifications(plan, environment, comparison.result(), settings)
-    return replace(plan, interpreter_reason=reason)
+    modifications = comparison.result()
+    plan = plan_modifications(plan, environment, modifications, settings)
+    loose = _loose_code_findings(environment, modifications.modules, context)
+    return replace(plan, findings=(*plan.findings, *loose), interpreter_reason=reason)
+
+
+def _loose_code_findings(
+    environment: Environment, modules: Sequence[str], context: Context
+) -> Iterator[Finding]:
+    from imagesync.loose_code.detect import find_loose_code
+
+    cwd = Path.cwd()
+    environ, code = _path_variables(environment, context), context.settings.code
+    for folder in find_loose_code(environment, modules=modules, environ=environ, cwd=cwd, code=code):
+        yield folder.to_finding(cwd)
+
+
+def _path_variables(environment: Environment, context: Context) -> Mapping[str, str]:
+    """Return the variables with ``PYTHONPATH``; none for a folder, which may be another platform's."""
+    return context.environ if environment.python.executable else {}
 
 
 def _with_interpreter(environment: Environment, context: Context) -> tuple[Settings, str]:
@@ -127,15 +145,14 @@ def image_options(context: Context) -> tuple[ImageOptions, tuple[Finding, ...]]:
 
 
 def image_findings(plan: Plan, environment: Environment, context: Context) -> Iterable[Finding]:
-    """Return the findings that concern an image: odd files of packages, and loose code that stays out."""
-    from imagesync.loose_code.detect import find_loose_code
+    """Return the findings that concern an image: odd files of packages, and modules beside scripts."""
+    from imagesync.loose_code.detect import find_loose_folder
     from imagesync.plan.checks.file_conflicts import check_files
     from imagesync.plan.checks.file_paths import paths_outside
 
     cwd = Path.cwd()
-    # PYTHONPATH belongs to this machine's interpreters, and a prefix may be another platform's.
-    environ = context.environ if environment.python.executable else {}
-    loose = find_loose_code(environment, environ=environ, cwd=cwd, code=context.settings.code)
+    environ, code = _path_variables(environment, context), context.settings.code
+    loose = find_loose_folder(environment, environ=environ, cwd=cwd, code=code)
     files = check_files(plan, environment, cache=context.cache_folder / TREES)
     return (*files, *paths_outside(plan), *(folder.to_finding(cwd) for folder in loose))
 

@@ -30,7 +30,7 @@ from imagesync.scan.modifications.recorded import Claim, Owner, read_claims
 from imagesync.scan.modifications.relocated import is_relocated
 from imagesync.scan.modifications.unrecorded import is_expected, is_module, is_startup_file, startup_kind
 
-_FORMAT = 7  # raised when the same files would give another result
+_FORMAT = 8  # raised when the same files would give another result
 _STANDARD_LIBRARY = re.compile(r"lib/python[0-9.]+t?/|Lib/")
 
 
@@ -115,6 +115,7 @@ class _Comparison:
         self._stats = {**stats, **self._stats_in_linked_folders()}
         self._changes: defaultdict[Owner, _Changes] = defaultdict(_Changes)
         self._unowned: list[Unowned] = []
+        self._modules: set[str] = set()
         self._prefixes = (places.conda, environment.python.prefix, places.prefix)
 
     def _stats_in_linked_folders(self) -> dict[str, Stat]:
@@ -159,6 +160,7 @@ class _Comparison:
             tuple(each for owner, each in found.items() if owner[0] != "provided"),
             {name: each for (kind, name), each in found.items() if kind == "provided"},
             tuple(sorted(self._unowned, key=lambda each: each.path)),
+            tuple(sorted(self._modules)),
         )
 
     def _compare_recorded(self) -> None:
@@ -274,12 +276,11 @@ class _Comparison:
         self._add(added)
 
     def _without_modules(self, paths: Sequence[str]) -> Iterator[str]:
-        """Yield *paths* without the modules on ``sys.path`` that :mod:`imagesync.loose_code` reports.
+        """Yield *paths* without those of modules on ``sys.path``, which are kept as such.
 
         These are single modules and folders with an ``__init__.py``, of whose name no package has a file.
         """
         recorded: dict[str, set[str]] = {}
-        reported: dict[str, bool] = {}
         for path in paths:
             site = next((site for site in self._places.sites if is_inside(path, site)), "")
             if not site:
@@ -288,9 +289,9 @@ class _Comparison:
             if site not in recorded:
                 recorded[site] = {_module(claim, site) for claim in self._claims if is_inside(claim, site)}
             top = f"{site}{os.sep}{path[len(site) + 1 :].partition(os.sep)[0]}"
-            if top not in reported:
-                reported[top] = _module(top, site) not in recorded[site] and is_module(top)
-            if not reported[top]:
+            if top in self._modules or (_module(top, site) not in recorded[site] and is_module(top)):
+                self._modules.add(top)
+            else:
                 yield path
 
     def _add(self, added: Mapping[str, set[Owner]]) -> None:

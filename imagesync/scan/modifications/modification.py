@@ -104,11 +104,14 @@ class Modifications:
         may never have been right: a conda package counts as changed only by conda's own list.
     unowned
         Files that belong to no package, sorted by path.
+    modules
+        Modules and regular packages beside installed packages that belong to none, sorted by path.
     """
 
     packages: tuple[Modification, ...] = ()
     provided: Mapping[str, Modification] = field(default_factory=dict)
     unowned: tuple[Unowned, ...] = ()
+    modules: tuple[str, ...] = ()
 
     def find(self, manager: Manager, name: str) -> Modification | None:
         """Return the modification of a package, or ``None`` if it is as it was installed."""
@@ -121,6 +124,7 @@ class Modifications:
             "packages": [each.to_dict() for each in self.packages],
             "provided": [each.to_dict() for each in self.provided.values()],
             "unowned": [[each.path, each.kind] for each in self.unowned],
+            "modules": list(self.modules),
         }
 
     @classmethod
@@ -131,6 +135,7 @@ class Modifications:
             tuple(map(Modification.from_dict, document["packages"])),
             {each.name: each for each in provided},
             tuple(Unowned(path, kind) for path, kind in document["unowned"]),
+            tuple(document["modules"]),
         )
 
 

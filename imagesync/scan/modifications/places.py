@@ -1,5 +1,5 @@
 # Paths stay strings: there are tens of thousands of them.
-# ruff: noqa: PTH112, PTH113, PTH118
+# ruff: noqa: PTH112, PTH113, PTH118, PTH119
 """The folders of an environment that hold installed files, and the status of each file in them."""
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Places:
     conda
         The prefix of its conda packages; empty if it has none.
     sites
-        The folders on ``sys.path`` that hold packages with a RECORD.
+        The folders on ``sys.path`` that hold packages with a RECORD, and those of the environment itself.
     unlisted
         Those of *sites* in which a package has no list of its files, as those of Linux distributions have.
     roots
@@ -55,10 +55,16 @@ class Places:
         conda = ""
         if environment.conda:
             conda = os.path.realpath(conda_prefix(environment.path, python.prefix, python.base_prefix))
+        is_virtual = os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
         locations = {package.location for package in environment.packages if package.has_record}
+        if is_virtual or prefix == conda:
+            locations |= {
+                folder
+                for folder in environment.path
+                if os.path.basename(folder) == "site-packages" and is_inside(os.path.realpath(folder), prefix)
+            }
         sites = tuple(sorted({os.path.realpath(folder) for folder in locations if os.path.isdir(folder)}))
         roots = [os.path.join(conda, name) for name in _CONDA] if conda else []
-        is_virtual = os.path.isfile(os.path.join(prefix, "pyvenv.cfg"))
         if prefix != conda:
             roots += [os.path.join(prefix, name) for name in (_VIRTUAL if is_virtual else _VIRTUAL[:2])]
         # On file systems that ignore case, two names may be one folder.

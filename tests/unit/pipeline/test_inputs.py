@@ -17,7 +17,7 @@ from imagesync.lock.lockfile.prepare import check_target
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
-from imagesync.pipeline.environment_plan import image_findings
+from imagesync.pipeline.environment_plan import plan_environment
 from imagesync.pipeline.lock_file_inputs import LockFileInputs, lock_file_inputs
 from imagesync.scan.environment import Environment, Interpreter, Package, Source
 from imagesync.settings.model import Settings
@@ -63,17 +63,30 @@ def test_environment_hash_of_contradicting_packages_is_known_once_they_are_accep
 
 
 def test_pythonpath_is_searched_for_loose_code_only_if_an_interpreter_was_run(
-    inputs: EnvironmentInputs, context: Context, tmp_path: Path
+    context: Context, tmp_path: Path
 ) -> None:
     folder = tmp_path / "lib"
     folder.mkdir()
     (folder / "hedge.py").write_text("kind = 'box'\n")
     context = replace(context, environ={"PYTHONPATH": str(folder)})
-    found = [finding.code for finding in image_findings(inputs.plan, ENVIRONMENT, context)]
+    found = [finding.code for finding in plan_environment(ENVIRONMENT, context).findings]
     assert "loose-pythonpath" in found
     by_files = replace(ENVIRONMENT, python=replace(PYTHON, executable=""))
-    found = [finding.code for finding in image_findings(inputs.plan, by_files, context)]
+    found = [finding.code for finding in plan_environment(by_files, context).findings]
     assert "loose-pythonpath" not in found
+
+
+def test_loose_modules_are_named_before_an_image_is_looked_up(context: Context, tmp_path: Path) -> None:
+    site, elsewhere = tmp_path / "env" / "site-packages", tmp_path / "elsewhere"
+    for folder in (site, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / f"of_{folder.name[:4]}.py").write_text("x = 1\n")
+    (tmp_path / "env" / "pyvenv.cfg").write_text("")
+    python = replace(PYTHON, prefix=str(tmp_path / "env"))
+    environment = Environment(python, (), path=(str(site), str(elsewhere)))
+    lines = RecordedLines()
+    environment_inputs(environment, replace(context, progress=lines))
+    assert [line.partition(" in ")[0] for line in lines.lines] == ["warning: of_site", "warning: of_else"]
 
 
 def no_base() -> BaseImage:

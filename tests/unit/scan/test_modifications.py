@@ -213,10 +213,13 @@ def test_module_of_no_package_is_named_once(environment: LocalEnvironment, tmp_p
     (site / name).parent.mkdir(parents=True, exist_ok=True)
     (site / name).write_text("x = 1\n")
     result = scanned(environment)
-    unowned = [each.path for each in find_modifications(result).unowned]
-    loose = [path for each in find_loose_code(result, environ={}, cwd=tmp_path) for path in each.modules]
-    assert unowned == ([str(site / name)] if MODULES_OF_NO_PACKAGE[name] else [])
-    assert bool(loose) != bool(unowned)
+    modifications = find_modifications(result)
+    loose = find_loose_code(result, modules=modifications.modules, environ={}, cwd=tmp_path)
+    path, top = str(site / name), str(site / name.partition("/")[0])
+    if MODULES_OF_NO_PACKAGE[name]:
+        assert ([each.path for each in modifications.unowned], loose) == ([path], ())
+    else:
+        assert (modifications.unowned, [each.modules for each in loose]) == ((), [(top,)])
 
 
 def add_distribution(site: Path, name: str, files: Iterable[str]) -> None:
@@ -236,7 +239,7 @@ def test_files_of_tools_and_modules_on_the_path_are_not_named(
     environment: LocalEnvironment, name: str
 ) -> None:
     (environment.site_packages / name).write_text("import _virtualenv" if name == "_virtualenv.pth" else "")
-    assert found(environment) == Modifications()
+    assert found(environment).unowned == ()
 
 
 PTH_OF_TOOLS = {
