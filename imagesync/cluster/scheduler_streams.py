@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from imagesync.cluster.labels import close_in_children
-from imagesync.cluster.start_failure import log_end
+from imagesync.core.text import log_end
 from imagesync.engine.client import engine_errors
 from imagesync.engine.run_container import Attachment
 from imagesync.errors import ClusterError, EngineError
@@ -79,8 +79,9 @@ class SchedulerStreams:
         if self._is_ready:
             return
         said = "ended before it listened" if settled else f"hasn't listened for {timeout:.0f} s"
+        log = "\n".join(self._output)
         raise ClusterError(
-            f"The scheduler {said}:{log_end('\n'.join(self._output))}",
+            f"The scheduler {said}:{log_end(log)}",
             hint="Check that `distributed` is in the image:"
             f" docker run --rm {image} python -c 'import distributed'",
         )

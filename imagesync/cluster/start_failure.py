@@ -6,12 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from imagesync.cluster.cluster_plan import START_TIMEOUT
-from imagesync.core.text import counted
+from imagesync.core.text import counted, log_end
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
 
-_LINES = 10  # lines of a log in a message
-_TRACEBACK = "Traceback (most recent call last):"
 _FAILURES = 3  # after which a worker isn't waited for
 
 
@@ -72,21 +70,6 @@ class StartFailure:
             said += f"hasn't come within {START_TIMEOUT:.0f} s."
             hint = "Start fewer workers at once, and add others later: imagesync cluster scale NAME WORKERS"
         return ClusterError(f"{said}{log_end(self.log)}", hint=hint)
-
-
-def log_end(log: str) -> str:
-    r"""Return the last lines of *log*, each behind a line break; of a traceback only the exception.
-
-    >>> log_end("starting\nTraceback (most recent call last):\n  File ...\n    run()\nOSError: no\n")
-    '\n  starting\n  OSError: no'
-    """
-    lines: list[str] = []
-    in_traceback = False
-    for line in log.rstrip().splitlines():
-        in_traceback = line.startswith(_TRACEBACK) or (in_traceback and line.startswith(" "))
-        if not in_traceback:
-            lines.append(f"\n  {line}")
-    return "".join(lines[-_LINES:])
 
 
 def find_failure(logs: Mapping[str, str], *, running: Collection[str], expired: bool) -> StartFailure | None:

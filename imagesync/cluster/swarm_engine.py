@@ -32,8 +32,8 @@ from imagesync.cluster.cluster_plan import (
 from imagesync.cluster.container_options import Machine, SchedulerOptions, WorkerOptions
 from imagesync.cluster.events import Event, EventListener
 from imagesync.cluster.resources import find_resources, labels_of
-from imagesync.cluster.start_failure import log_end
 from imagesync.core.image_reference import repository_of
+from imagesync.core.text import log_end
 from imagesync.engine.client import engine_errors
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.run_options import mount_objects

@@ -10,6 +10,8 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 # C0 and C1 controls, and the bidirectional overrides that can disguise a name as another one.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_TRACEBACK = "Traceback (most recent call last):"
+_LOG_LINES = 10
 
 # A number counts the next word.
 _WORD = re.compile(r"(?:(?<!\S)\d+ )?\S+")
@@ -40,6 +42,21 @@ def clean_lines(text: str) -> list[str]:
     ['first', '  second']
     """
     return [clean(line) for line in text.removesuffix("\n").split("\n")]
+
+
+def log_end(log: str) -> str:
+    r"""Return the last lines of *log*, each behind a line break; of a traceback only the exception.
+
+    >>> log_end("starting\nTraceback (most recent call last):\n  File ...\n    run()\nOSError: no\n")
+    '\n  starting\n  OSError: no'
+    """
+    lines: list[str] = []
+    in_traceback = False
+    for line in log.rstrip().splitlines():
+        in_traceback = line.startswith(_TRACEBACK) or (in_traceback and line.startswith(" "))
+        if not in_traceback:
+            lines.append(f"\n  {line}")
+    return "".join(lines[-_LOG_LINES:])
 
 
 def encodable(text: str, stream: TextIO) -> str:
