@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.lock.conda.channels import Channels
 from imagesync.lock.conda.solve import solve_platform
@@ -111,6 +112,7 @@ def _measure_solve(work: Path, turns: int) -> bool:
     for turn in range(turns + 1):
         solver = Channels(
             (channel.as_uri(),),
+            platform=LINUX_AMD64,
             prefix=work,
             environ={"PATH": os.defpath, "HOME": str(work)},
             store=Store(work / "store"),
@@ -122,7 +124,7 @@ def _measure_solve(work: Path, turns: int) -> bool:
             local_subdir="osx-arm64",
             python="3.11",
             solver=solver,
-            virtual_packages=virtual_packages(Target("linux/amd64", "3.11.7", (2, 36))),
+            virtual_packages=virtual_packages(Target(LINUX_AMD64, "3.11.7", (2, 36))),
         )
         if turn:
             seconds.append(time.perf_counter() - start)

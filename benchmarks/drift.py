@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.changes import CHANGES, Change, Installed, Undo
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import ImagesyncError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Target
@@ -185,7 +186,7 @@ class Subject:
         if planned is None:
             return False
         sources = inputs.artifact_sources()
-        target = Target("linux/amd64", inputs.plan.python.version, (2, 99))
+        target = Target(LINUX_AMD64, inputs.plan.python.version, (2, 99))
         content = inputs.source_digests[planned.name]
         (made,) = vendor(
             [VendoredPackage(planned.name, planned.version, content, planned)],

@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.measure import Contender, in_turns
 from benchmarks.report import Figure
 from benchmarks.subjects import Imagesync, LocalEnvironment, PlainDockerfile, clean_environ
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.engine.build_context import BuildRequest
 from tests.engine_proxy import EngineProxy
 
@@ -88,7 +89,7 @@ class CopyAndInstall:
             "USER 1000:1000",
         )
         context = self.plain.context(*steps, project=self.project.folder)
-        request = BuildRequest(network="default", build_args=self.plain.index_arguments())
+        request = BuildRequest("default", LINUX_AMD64.name, build_args=self.plain.index_arguments())
         return self.plain.engine.build([context], request, progress=self.plain.progress)
 
 

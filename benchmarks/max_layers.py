@@ -25,6 +25,7 @@ from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.image.layers.base_contents import BaseContents, read_base
 from imagesync.image.layers.compression import compression_of
@@ -249,7 +250,7 @@ def _parts(work: Path, store: Store) -> dict[str, list[WheelPart]]:
     stored = [store.add_file(path) for path in sorted(folder.glob("*.whl"))]
     version, abi = sys.version.split()[0], f"cp3{sys.version_info.minor}"
     python = Interpreter("cpython", version, "linux-x86_64", abi, sys.executable, "/", "/")
-    target = Target("linux/amd64", version, (2, 36))
+    target = Target(LINUX_AMD64, version, (2, 36))
     compiled = compile_bytecode(
         stored,
         python=python,

@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 from imagesync.lock.lock import Target
@@ -56,7 +57,7 @@ def main() -> int:
             wheels = vendor(
                 vendored,
                 python=found.python,
-                target=Target("linux/amd64", found.python.version, (2, 36)),
+                target=Target(LINUX_AMD64, found.python.version, (2, 36)),
                 store=Store(folder / f"store{turn}"),
                 indexes=BuildIndexes(IndexConfiguration()),
                 progress=SilentProgress(),

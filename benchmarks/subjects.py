@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import Progress
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine
@@ -188,7 +189,7 @@ class PlainDockerfile:
 
     def build(self) -> str:
         """Build without the builder's cache, and return the image's ID."""
-        request = BuildRequest(network="default", build_args=self.index_arguments(), no_cache=True)
+        request = BuildRequest("default", LINUX_AMD64.name, build_args=self.index_arguments(), no_cache=True)
         return self.engine.build([self.context()], request, progress=self.progress)
 
     def index_arguments(self) -> dict[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.image.dockerfile import Wheels, make_context
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Lock, Target
@@ -44,7 +45,7 @@ def main() -> None:
     planned = PlannedPackage(elm, "1.0", Level.COMPATIBLE, "==1.0", "", source)
     wheel = Artifact("toolz-1.0.0-py3-none-any.whl", "https://pypi.org/toolz-1.0.0-py3-none-any.whl", ZEROS)
     lock = Lock(
-        target=Target("linux/amd64", "3.12.3", (2, 39)),
+        target=Target(LINUX_AMD64, "3.12.3", (2, 39)),
         packages=(LockedPackage(toolz, "1.0.0", wheel),),
         vendored=(VendoredPackage(elm, "1.0", ZEROS, planned),),
     )

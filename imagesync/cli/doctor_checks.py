@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.installation import own_installation
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import SilentProgress
 from imagesync.core.text import format_size
 from imagesync.core.worker_pool import WorkerPool
@@ -199,12 +198,13 @@ def engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
     if info.name != "Podman" and api < _BUILDKIT_API:
         hint = "Install Docker Engine 18.09 or later: https://docs.docker.com/engine/install/."
         yield Check("engine", "failed", f"{message} has no BuildKit", hint)
-    elif info.platform != IMAGE_PLATFORM:
+    elif not settings.platform.is_platform_of(info.platform):
         hint = (
-            "Builds work where the engine emulates amd64: `docker run --privileged --rm tonistiigi/binfmt`."
+            f"Builds work where the engine emulates {settings.platform.architecture}: "
+            "`docker run --privileged --rm tonistiigi/binfmt`."
         )
         yield Check(
-            "engine", "warning", f"{message} runs on {info.platform}, images are {IMAGE_PLATFORM}", hint
+            "engine", "warning", f"{message} runs on {info.platform}, images are {settings.platform}", hint
         )
     else:
         yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
@@ -220,7 +220,7 @@ def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
     """Start an upload to the registry that the repository names, and cancel it."""
     try:
         with Engine(endpoint) as engine:
-            RegistryImages(settings.repository, engine, SilentProgress()).check_push()
+            RegistryImages(settings.repository, engine, SilentProgress(), settings.platform).check_push()
     except ImagesyncError as error:
         # A build that doesn't push works without the registry.
         return Check("push", "failed" if settings.push else "warning", error.message, error.hint)

@@ -108,7 +108,8 @@ def lock(
 def _solve(session: Session, path: Path, selection: Selection | None, form: Form | None) -> Bundle:
     from imagesync.lock.manifest import read_manifest
 
-    return session.solve(read_manifest(path, selection), with_pip=form in _FOR_CONDA)
+    manifest = read_manifest(path, selection, platform=session.context.platform)
+    return session.solve(manifest, with_pip=form in _FOR_CONDA)
 
 
 def _write(session: Session, frozen: Bundle, path: Path | None, form: Form, output: str) -> None:

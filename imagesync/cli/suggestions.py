@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from imagesync.core.platforms import DEFAULT_PLATFORM
+
 _COMMANDS: Final = {
     "compile": "imagesync lock",
     "config": "imagesync cluster config TARGET; settings: imagesync init",
@@ -42,7 +44,7 @@ _FILE: Final = (
     "imagesync writes the Dockerfile itself: `imagesync render -o DIR` shows it, and --templates DIR names"
     " templates of your own. The environment is chosen by --python or --prefix, a lock file by --locked."
 )
-_PLATFORM: Final = "Images are for linux/amd64."
+_PLATFORM: Final = f"Images are for {DEFAULT_PLATFORM}."
 _DOCKER_RUN: Final = "For other options: docker run OPTIONS $(imagesync build) COMMAND"
 _OPTIONS: Final = {
     "build": {

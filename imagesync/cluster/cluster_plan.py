@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from imagesync.cluster import labels
 from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions, check_name
 from imagesync.cluster.own_container import in_container
+from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.terminal import make_progress
 from imagesync.errors import ClusterError
 from imagesync.standalone.cluster import node
@@ -228,7 +229,7 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
     check_reference(image, given_as="image")
     with Engine(endpoint) as engine:
         if engine.inspect(image) is None:
-            engine.pull(image, progress=make_progress())
+            engine.pull(image, platform=DEFAULT_PLATFORM.name, progress=make_progress())
     return image
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import canonical_name
-from imagesync.core.platforms import sysconfig_platform
 from imagesync.inventory.inventory import Entry, Inventory, with_levels
 from imagesync.lock.lock import Lock
 from imagesync.pipeline.lock_drift import read_to_compare, with_sources
@@ -112,7 +111,7 @@ def _with_local_versions(entries: Iterable[Entry], inputs: EnvironmentInputs) ->
 
 def inventory_of(lock: Lock) -> Inventory:
     """Return the inventory of what *lock* names."""
-    return Inventory(sysconfig_platform(lock.target.platform), with_levels(_entries(lock)))
+    return Inventory(lock.target.platform.sysconfig_name, with_levels(_entries(lock)))
 
 
 def _entries(lock: Lock) -> Iterator[Entry]:

@@ -19,6 +19,7 @@ from imagesync.pipeline.local_images import find_local_image, open_local_image
 from imagesync.registry.registry import read_config
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.session import Session
@@ -247,7 +248,10 @@ def _labels(text: str, context: Context) -> Mapping[str, str]:
             if kept is not None:
                 return kept.config.container.labels
         return _labels_of_reference(location, context)
-    with open_local_image(text, cache=context.cache_folder, progress=context.progress, lazy=True) as local:
+    cache, progress = context.cache_folder, context.progress
+    with open_local_image(
+        text, platform=context.platform, cache=cache, progress=progress, lazy=True
+    ) as local:
         return local.image.config.container.labels
 
 
@@ -268,15 +272,15 @@ def _labels_of_reference(location: ImageLocation, context: Context) -> Mapping[s
         if not may_be_in_registry:
             raise
     if may_be_in_registry:
-        return _in_registry(reference, insecure=insecure)
+        return _in_registry(reference, context.platform, insecure=insecure)
     raise ImagesyncError(
         f"The engine has no image {reference}.",
         hint="See `docker images`. An image in a registry needs its name: registry.example.com/name:tag",
     )
 
 
-def _in_registry(reference: str, *, insecure: bool) -> Mapping[str, str]:
-    remote = read_config(reference, insecure=insecure)
+def _in_registry(reference: str, platform: Platform, *, insecure: bool) -> Mapping[str, str]:
+    remote = read_config(reference, platform=platform.name, insecure=insecure)
     if remote is None:
         raise ImagesyncError(
             f"Neither the engine nor the registry has an image {reference}.",

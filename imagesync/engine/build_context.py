@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import RenderError
 
 Network = Literal["none", "default"]
@@ -74,6 +73,8 @@ class BuildRequest:
     network
         ``none``: no step reaches a network; ``default``: the engine's bridge, with the proxies of Docker's
         ``config.json``.
+    platform
+        Of the image, such as ``linux/arm64``.
     build_args
         Values of the Dockerfile's ``ARG``; never secrets, because they end up in the history.
     labels
@@ -84,17 +85,15 @@ class BuildRequest:
         Its path in the context.
     no_cache
         Whether every step runs, also those that the engine has cached.
-    platform
-        Of the image.
     """
 
     network: Network
+    platform: str
     build_args: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
     dockerfile: str = "Dockerfile"
     no_cache: bool = False
-    platform: str = IMAGE_PLATFORM
 
 
 def dockerfile_quote(value: object) -> str:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from imagesync.core.image_reference import split_reference
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress
 from imagesync.engine.abandoned import remove_abandoned
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
@@ -231,7 +230,7 @@ class Engine:
         """Remove an image unless it has a tag."""
         remove_untagged(self._api, image_id)
 
-    def pull(self, reference: str, *, progress: Progress, platform: str = IMAGE_PLATFORM) -> EngineImage:
+    def pull(self, reference: str, *, platform: str, progress: Progress) -> EngineImage:
         """Pull an image with the user's own credentials for its registry, and return it.
 
         Raises
@@ -258,7 +257,9 @@ class Engine:
                 (step.get("CreatedBy") or step.get("Comment") or "", step["Size"]) for step in reversed(steps)
             ]
 
-    def import_archive(self, content: Iterable[bytes], reference: str, *, labels: Mapping[str, str]) -> None:
+    def import_archive(
+        self, content: Iterable[bytes], reference: str, *, labels: Mapping[str, str], platform: str
+    ) -> None:
         """Make an image of one layer from a tar archive, which is sent as it is produced.
 
         Raises
@@ -266,7 +267,7 @@ class Engine:
         EngineError
             The engine refuses it.
         """
-        import_archive(self._api, content, reference, labels=labels, platform=IMAGE_PLATFORM)
+        import_archive(self._api, content, reference, labels=labels, platform=platform)
 
     def load(self, image: OCIImage, *, references: Sequence[str], progress: Progress) -> None:
         """Take an image that was built elsewhere; see :func:`~imagesync.engine.load.load_image`."""

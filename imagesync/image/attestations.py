@@ -103,7 +103,7 @@ def provenance(lock: Lock, base: BaseImage, *, digest: str, name: str, version: 
                     "externalParameters": {
                         "base": _base_name(base),
                         "lock": lock.digest,
-                        "platform": lock.target.platform,
+                        "platform": lock.target.platform.name,
                         "python": lock.target.python_version,
                     },
                     "resolvedDependencies": list(_dependencies(lock, base)),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import split_reference
-from imagesync.core.platforms import ARCHITECTURES, IMAGE_PLATFORM
+from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
 from imagesync.core.strict_json import load_json
 from imagesync.engine.lookup import BASE_REPOSITORY, root_digest
 from imagesync.errors import BaseImageError, BuildError, RegistryError, UsageError
@@ -56,6 +56,9 @@ def base_identity(digest: str, settings: Settings) -> str:
         The name of a system package is wrong.
     """
     dockerfile = dockerfile_base(settings.templates)
+    if settings.platform != DEFAULT_PLATFORM:
+        # An index has one digest for all platforms.
+        digest = f"{digest} {settings.platform}"
     return base_hash(digest, dockerfile, check_apt(settings.apt), toolchain=settings.toolchain)
 
 
@@ -130,7 +133,7 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
         The name of a system package is wrong.
     """
     check_apt(settings.apt)
-    root = _root_image(engine, settings.base, progress)
+    root = _root_image(engine, settings.base, settings.platform, progress)
     digest = root_digest(root.image_id, root.digests, settings.base)
     identity = base_identity(digest, settings)
     reference = base_reference(identity)
@@ -140,7 +143,7 @@ def ensure_base(engine: Engine, *, settings: Settings, progress: Progress) -> Ba
             progress.line(f"Making the base image {reference} from {settings.base}, once")
             stage: Stage = "build" if settings.toolchain else "runtime"
             _build(engine, reference, stage, settings, identity=identity, progress=progress)
-        image = _describe(engine, reference, settings.base, identity, progress=progress)
+        image = _describe(engine, reference, settings, identity, progress=progress)
     return _base_image(image.image_id, image.labels, identity=identity, digest=digest, settings=settings)
 
 
@@ -211,27 +214,27 @@ def _base_image(
         image_id=image_id,
         python_version=facts["version"],
         python_executable=facts["executable"],
-        glibc=_glibc(facts, settings.base),
+        glibc=_glibc(facts, settings),
         base_hash=identity,
         apt=check_apt(settings.apt),
         toolchain=settings.toolchain,
     )
 
 
-def _root_image(engine: Engine, reference: str, progress: Progress) -> EngineImage:
+def _root_image(engine: Engine, reference: str, platform: Platform, progress: Progress) -> EngineImage:
     image = engine.inspect(reference)
-    if image is None or image.platform != IMAGE_PLATFORM:
+    if image is None or not platform.is_platform_of(image.platform):
         try:
-            image = engine.pull(reference, progress=progress)
+            image = engine.pull(reference, platform=platform.name, progress=progress)
         except RegistryError as error:
             raise BaseImageError(
                 f"The base image {reference} isn't here, and can't be pulled: {error.message}",
                 hint=error.hint or "Name an image that can be had with --base, or see `docker login`.",
             ) from error
-    if image.platform != IMAGE_PLATFORM:
+    if not platform.is_platform_of(image.platform):
         raise BaseImageError(
-            f"The base image {reference} is for {image.platform}, and images are made for {IMAGE_PLATFORM}.",
-            hint=f"Name another one with --base, or `docker pull --platform {IMAGE_PLATFORM} {reference}`.",
+            f"The base image {reference} is for {image.platform}, and the image is made for {platform}.",
+            hint=f"Name another one with --base, or `docker pull --platform {platform} {reference}`.",
         )
     return image
 
@@ -250,6 +253,7 @@ def _build(
     root, dockerfile = settings.base, dockerfile_base(settings.templates)
     request = BuildRequest(
         network="default",
+        platform=settings.platform.name,
         build_args={"BASE": root, "APT": " ".join(check_apt(settings.apt))},
         target=base_target(dockerfile, stage) or None,
         labels={Label.BASE_HASH: identity},
@@ -283,11 +287,14 @@ def _is_described(labels: Mapping[str, str], identity: str) -> bool:
     return bool(facts.get("base_hash") == identity)
 
 
-def _describe(engine: Engine, reference: str, root: str, identity: str, *, progress: Progress) -> EngineImage:
+def _describe(
+    engine: Engine, reference: str, settings: Settings, identity: str, *, progress: Progress
+) -> EngineImage:
     """Return the image with the facts of its interpreter in a label, so that it is asked only once."""
     from imagesync.engine.build_context import BuildRequest
     from imagesync.engine.run_container import RunRequest
 
+    root = settings.base
     bare = engine.inspect(reference)
     command = ("python3", "-c", program_text("image.base_facts"))
     result = engine.run(RunRequest(reference, command, timeout=120))
@@ -295,8 +302,12 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
         message = result.stderr.decode(errors="replace").strip()[-2000:]
         raise BaseImageError(f"The interpreter of the base image {root} doesn't start: {message}")
     facts = {**load_json(result.stdout), "base_hash": identity}
-    _glibc(facts, root)
-    request = BuildRequest(network="none", labels={Label.BASE: json.dumps(facts, sort_keys=True)})
+    _glibc(facts, settings)
+    request = BuildRequest(
+        network="none",
+        platform=settings.platform.name,
+        labels={Label.BASE: json.dumps(facts, sort_keys=True)},
+    )
     engine.tag(engine.build_dockerfile(f"FROM {reference}\n", request, progress=progress), reference)
     described = engine.inspect(reference)
     if described is None:
@@ -307,12 +318,13 @@ def _describe(engine: Engine, reference: str, root: str, identity: str, *, progr
     return described
 
 
-def _glibc(facts: dict[str, Any], root: str) -> tuple[int, int]:
+def _glibc(facts: dict[str, Any], settings: Settings) -> tuple[int, int]:
     """Return the version of the C library, after checking that the interpreter supports wheels for Linux."""
-    if facts["implementation"] != "cpython" or facts["machine"] != ARCHITECTURES[IMAGE_PLATFORM]:
+    root, machine = settings.base, settings.platform.machine
+    if facts["implementation"] != "cpython" or facts["machine"] != machine:
         raise BaseImageError(
             f"The base image {root} has {facts['implementation']} for {facts['machine']},"
-            " and images are made with CPython for x86_64.",
+            f" and the image is made with CPython for {machine}.",
             hint="Name another one with --base.",
         )
     # A base image that was made before has no such fact.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.image_location import ImageLocation
-from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.platforms import Platform
 from imagesync.engine.lookup import root_digest
 from imagesync.errors import BaseImageError, LayoutError
 from imagesync.image.layers.compression import Gzip, blocks
@@ -33,6 +33,7 @@ _FORMAT: Final = 1
 def open_base(
     location: ImageLocation,
     *,
+    platform: Platform,
     cache: Path,
     progress: Progress,
     open_engine: Callable[[], AbstractContextManager[Engine]],
@@ -45,6 +46,8 @@ def open_base(
 
     Parameters
     ----------
+    platform
+        That of the image.
     cache
         The cache folder: its layout keeps what was read from a registry or an engine.
     open_engine
@@ -60,11 +63,11 @@ def open_base(
     kept = ImageLayout(cache / IMAGES, is_cache=True)
     if location.transport == "docker-daemon":
         with open_engine() as engine:
-            yield _from_engine(location, engine, kept, cache, progress)
+            yield _from_engine(location, engine, kept, platform=platform, cache=cache, progress=progress)
         return
     with open_image(
         location,
-        platform=IMAGE_PLATFORM,
+        platform=platform.name,
         kept=kept,
         progress=progress,
         insecure=insecure,
@@ -75,7 +78,13 @@ def open_base(
 
 
 def _from_engine(
-    location: ImageLocation, engine: Engine, kept: ImageLayout, cache: Path, progress: Progress
+    location: ImageLocation,
+    engine: Engine,
+    kept: ImageLayout,
+    *,
+    platform: Platform,
+    cache: Path,
+    progress: Progress,
 ) -> SourceImage:
     held = engine.inspect(location.path)
     if held is None:
@@ -83,9 +92,9 @@ def _from_engine(
             f"The engine has no image {location.path}.",
             hint="Name one of `docker images`, or leave docker-daemon: away to take it from its registry.",
         )
-    if held.platform != IMAGE_PLATFORM:
+    if not platform.is_platform_of(held.platform):
         raise BaseImageError(
-            f"The base image {location} is for {held.platform}, and images are made for {IMAGE_PLATFORM}."
+            f"The base image {location} is for {held.platform}, and the image is made for {platform}."
         )
     name = f"docker-daemon {held.image_id}"
     try:

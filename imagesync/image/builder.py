@@ -23,6 +23,7 @@ from imagesync.image_layout import Label
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
+    from imagesync.engine.build_context import Network
     from imagesync.engine.endpoint import Endpoint
     from imagesync.image.image_context import BuildContext
     from imagesync.image_layout import BaseImage, ImageOptions
@@ -95,12 +96,17 @@ def build_checked(
     no_cache: bool = False,
 ) -> str:
     """Return the ID of the image that is built, verified and tagged as by :func:`build_image`."""
-    request = BuildRequest(network="none", no_cache=no_cache)
+    platform = context.lock.target.platform.name
+    request = BuildRequest(network="none", platform=platform, no_cache=no_cache)
     image_id = engine.build_files(context.files, request, progress=progress)
     with _removed_on_failure(engine, image_id):
-        image_id = _with_commands(engine, image_id, context.options, no_cache=no_cache, progress=progress)
+        image_id = _with_commands(
+            engine, image_id, context.options, platform=platform, no_cache=no_cache, progress=progress
+        )
     with _removed_on_failure(engine, image_id):
-        image_id = _with_variables(engine, image_id, verify(image_id) or {}, progress=progress)
+        image_id = _with_variables(
+            engine, image_id, verify(image_id) or {}, platform=platform, progress=progress
+        )
         _tag_all(engine, image_id, (context.name, *extra_tags))
     return image_id
 
@@ -152,7 +158,7 @@ def _image_variables(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _with_variables(
-    engine: Engine, image_id: str, variables: Mapping[str, str], *, progress: Progress
+    engine: Engine, image_id: str, variables: Mapping[str, str], *, platform: str, progress: Progress
 ) -> str:
     """Return the ID of an image that has further variables; *image_id* itself if there are none.
 
@@ -165,11 +171,19 @@ def _with_variables(
     if not added:
         return image_id
     lines = [f"ENV {name}={dockerfile_quote(value)}" for name, value in added.items()]
-    return _extended(engine, image_id, lines, BuildRequest(network="none"), progress=progress)
+    return _extended(
+        engine, image_id, lines, BuildRequest(network="none", platform=platform), progress=progress
+    )
 
 
 def _with_commands(
-    engine: Engine, image_id: str, options: ImageOptions, *, no_cache: bool, progress: Progress
+    engine: Engine,
+    image_id: str,
+    options: ImageOptions,
+    *,
+    platform: str,
+    no_cache: bool,
+    progress: Progress,
 ) -> str:
     """Return the ID of an image in which the user's commands have run; *image_id* itself without any.
 
@@ -182,7 +196,8 @@ def _with_commands(
     """
     if not options.run:
         return image_id
-    request = BuildRequest(network="default" if options.run_network else "none", no_cache=no_cache)
+    network: Network = "default" if options.run_network else "none"
+    request = BuildRequest(network=network, platform=platform, no_cache=no_cache)
     try:
         return _extended(engine, image_id, run_lines(options), request, progress=progress)
     except BuildError as error:

@@ -22,6 +22,7 @@ from imagesync.settings.bases import find_release, well_known
 from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress
     from imagesync.registry.registry import RemoteImage
     from imagesync.settings.model import Settings
@@ -130,7 +131,7 @@ def known_base(
     sources, pinned, problems = [requested], "", [problem] if problem else []
     if not complete:
         try:
-            found = _read(settings.base, progress)
+            found = _read(settings.base, settings.platform, progress)
         except RegistryError as error:
             problems.append(error.message)
         else:
@@ -254,10 +255,10 @@ def _path(cache: Path, name: str) -> Path:
     return cache_path(cache / ANSWERS, "base", name)
 
 
-def _read(reference: str, progress: Progress) -> RemoteImage:
+def _read(reference: str, platform: Platform, progress: Progress) -> RemoteImage:
     from imagesync.registry.registry import read_config
 
-    found = read_config(reference, progress=progress)
+    found = read_config(reference, platform=platform.name, progress=progress)
     if found is None:
         raise RegistryError(f"Its registry has no {reference}.")
     return found

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from imagesync.core.limits import LABEL, inflate
 from imagesync.core.names import Level, canonical_name
-from imagesync.core.platforms import sysconfig_platform
 from imagesync.core.strict_json import load_json
 from imagesync.plan.levels import load_levels, load_profiles
 from imagesync.plan.specifiers import arbitrary, compatible, exact, parse_version
@@ -244,7 +243,7 @@ def image_inventory(plan: Plan, lock: Lock, *, environment_hash: str) -> Invento
     entries = tuple(
         replace(entry, reason=reasons.get(entry.conda or entry.name, "")) for entry in _locked(plan, lock)
     )
-    return Inventory(sysconfig_platform(lock.target.platform), entries, environment_hash)
+    return Inventory(lock.target.platform.sysconfig_name, entries, environment_hash)
 
 
 def _local(plan: Plan, contents: Mapping[NormalizedName, str]) -> Iterator[Entry]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.names import Level
 from imagesync.core.notebook import NotebookValue, Table
+from imagesync.core.platforms import Platform, find_platform
 from imagesync.core.text import counted, format_size
 from imagesync.lock.locked_packages import LockedConda, LockedPackage, VendoredPackage
 from imagesync.plan.plan import PlannedConda, PlannedPackage
@@ -29,7 +30,7 @@ class Target:
     Parameters
     ----------
     platform
-        ``linux/amd64``.
+        That of the image.
     python_version
         Of the image's interpreter, with the patch level, such as ``3.12.3``.
     glibc
@@ -38,7 +39,7 @@ class Target:
         Of the interpreter; always ``cpython``.
     """
 
-    platform: str
+    platform: Platform
     python_version: str
     glibc: tuple[int, int]
     implementation: str = "cpython"
@@ -50,13 +51,16 @@ class Target:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the target as documented JSON."""
-        return {**asdict(self), "glibc": list(self.glibc)}
+        return {**asdict(self), "platform": self.platform.name, "glibc": list(self.glibc)}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Target:
         """Return the target of its JSON form."""
         major, minor = document["glibc"]
-        return cls(**{**document, "glibc": (major, minor)})
+        platform = find_platform(document["platform"])
+        if platform is None:
+            raise ValueError(f"no platform of images: {document['platform']}")
+        return cls(**{**document, "platform": platform, "glibc": (major, minor)})
 
 
 @dataclass(frozen=True)
@@ -208,7 +212,7 @@ class Lock(NotebookValue):
     def digest(self) -> str:
         """Return ``sha256:<hex>`` over the locked content."""
         content = {
-            "target": asdict(self.target),
+            "target": self.target.to_dict(),
             "packages": [[p.name, p.version, p.artifact.filename, p.artifact.digest] for p in self.packages],
             "vendored": [[p.name, p.version, p.content] for p in self.vendored],
             "conda": [

@@ -209,7 +209,7 @@ def _lock_conda(
     from imagesync.lock.conda.missing_archives import no_record_distributions, repack_missing
 
     return conda, repack_missing(
-        conda.missing, conda.channels, record_distributions or no_record_distributions
+        conda.missing, conda.channels, target.platform, record_distributions or no_record_distributions
     )
 
 

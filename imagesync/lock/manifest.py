@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from imagesync.core.credentials import reason_of
 from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name, is_valid_conda_part
+from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
 from imagesync.errors import UsageError
 from imagesync.indexes.configuration_files import table, texts
 from imagesync.lock.local_projects import (
@@ -37,7 +38,7 @@ _SPEC_NAME = re.compile(r"[^\s=<>!~\[]*")
 _EQUAL = re.compile(r"==([^,]*\.\*)")
 _DEFAULT = "default"
 # Of pixi, the most specific one last.
-_TARGETS = ("unix", "linux", "linux-64")
+_TARGETS = ("unix", "linux")
 _OF_INDEXES = re.compile(
     r"-[if]|--(index-url|extra-index-url|find-links|no-index|pre|trusted-host|prefer-binary)\b"
 )
@@ -76,8 +77,10 @@ class Manifest:
     metadata: Mapping[NormalizedName, ProjectMetadata] = field(default_factory=dict)
 
 
-def read_manifest(path: Path, selection: Selection | None = None) -> Manifest:
-    """Return what the manifest at *path* wants.
+def read_manifest(
+    path: Path, selection: Selection | None = None, *, platform: Platform = DEFAULT_PLATFORM
+) -> Manifest:
+    """Return what the manifest at *path* wants for *platform*.
 
     Parameters
     ----------
@@ -107,7 +110,10 @@ def read_manifest(path: Path, selection: Selection | None = None) -> Manifest:
             return _requirements(path, text, selection)
         document = parse_toml(text)
         has_pixi = path.name == "pixi.toml" or table(document, "tool", "pixi")
-        found = (_pixi if has_pixi else _pyproject)(path, document, selection)
+        if has_pixi:
+            found = _pixi(path, document, selection, platform)
+        else:
+            found = _pyproject(path, document, selection)
         SpecifierSet(found.python)  # a ValueError, if it is none
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else reason_of(error)
@@ -173,7 +179,7 @@ def _pyproject(path: Path, document: Mapping[str, Any], selection: Selection) ->
     return Manifest(path, pip=pip, python=known.python, projects=projects, metadata=metadata)
 
 
-def _pixi(path: Path, document: Mapping[str, Any], selection: Selection) -> Manifest:
+def _pixi(path: Path, document: Mapping[str, Any], selection: Selection, platform: Platform) -> Manifest:
     """Return what pixi.toml wants, or the tool.pixi of a pyproject.toml, whose extras are features, too."""
     is_pyproject = path.name == "pyproject.toml"
     root = table(document, "tool", "pixi") if is_pyproject else document
@@ -196,9 +202,9 @@ def _pixi(path: Path, document: Mapping[str, Any], selection: Selection) -> Mani
         conda |= dict.fromkeys(
             _conda_spec(path, each, spec)
             for key in ("dependencies", "host-dependencies", "build-dependencies")
-            for each, spec in _by_platform(feature, key).items()
+            for each, spec in _by_platform(feature, key, platform).items()
         )
-        for each, spec in _by_platform(feature, "pypi-dependencies").items():
+        for each, spec in _by_platform(feature, "pypi-dependencies", platform).items():
             if not (isinstance(spec, Mapping) and "path" in spec):
                 pip[_pypi_requirement(path, each, spec)] = None
                 continue
@@ -233,10 +239,10 @@ def _standard_features(document: Mapping[str, Any]) -> dict[str, list[str]]:
     return found
 
 
-def _by_platform(feature: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """Return a table of a feature, with what its targets say of the image's platform instead."""
+def _by_platform(feature: Mapping[str, Any], key: str, platform: Platform) -> dict[str, Any]:
+    """Return a table of a feature, with what its targets say of *platform* instead."""
     found = table(feature, key)
-    for target in _TARGETS:
+    for target in (*_TARGETS, platform.subdir):
         found |= table(feature, "target", target, key)
     return found
 

@@ -92,7 +92,7 @@ def _cannot_add(
     from imagesync.lock.explain import constraints
     from imagesync.lock.explain.unsolvable import with_explanation
 
-    markers = target_markers(plan.python)
+    markers = target_markers(plan.python, plan.platform)
     known = {p.name for part in (additions, request.vendored, [e.planned for e in resolved]) for p in part}
     pinned = [
         constraints.pinned(entry, line, _requirements_on(entry, plan, known) if consistent else (), markers)
@@ -131,7 +131,7 @@ def _requirements_on(entry: Resolved, plan: Plan, names: Collection[NormalizedNa
     installed = entry.planned.installed
     if installed is None or entry.locked.version != entry.planned.version:
         return []
-    required = requirements_on(installed, target_markers(plan.python), names)
+    required = requirements_on(installed, target_markers(plan.python, plan.platform), names)
     return [f"{each.name}{each.specifier}" for each in required if each.specifier]
 
 
@@ -177,7 +177,7 @@ def solve_platform(
         from imagesync.lock.explain.unsolvable import with_explanation
 
         on_progress(_SEARCHING)
-        markers = target_markers(plan.python)
+        markers = target_markers(plan.python, plan.platform)
         raise with_explanation(
             f"No set of versions satisfies the plan on {target.platform}",
             error,
@@ -228,7 +228,7 @@ def _new_dependencies(plan: Plan, new: Sequence[LockedPackage]) -> tuple[Deviati
     names = {package.name for package in new}
     installed = [package.installed for package in plan.packages if package.installed is not None]
     required_by: Mapping[NormalizedName, list[NormalizedName]] = requirers(
-        installed, names, target_markers(plan.python)
+        installed, names, target_markers(plan.python, plan.platform)
     )
     left_out = {package.name: package for package in plan.left_out}
     deviations = []

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.platforms import ARCHITECTURES
 from imagesync.errors import LockError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import Artifact
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 # Platform names from before PEP 600, by glibc 2 minor version.
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-_OLDEST_GLIBC = {"x86_64": 5, "aarch64": 17}
 
 
 def filename_of(url: str, filename: str = "") -> str:
@@ -41,7 +39,8 @@ def filename_of(url: str, filename: str = "") -> str:
 def target_tags(target: Target) -> tuple[Tag, ...]:
     """Return the wheel tags that *target* supports, best first (PEP 425, PEP 600).
 
-    >>> tags = target_tags(Target("linux/amd64", "3.11.2", (2, 36)))
+    >>> from imagesync.core.platforms import LINUX_AMD64
+    >>> tags = target_tags(Target(LINUX_AMD64, "3.11.2", (2, 36)))
     >>> str(tags[0]), str(tags[-1])
     ('cp311-cp311-manylinux_2_36_x86_64', 'py30-none-any')
     """
@@ -56,26 +55,15 @@ def target_tags(target: Target) -> tuple[Tag, ...]:
     )
 
 
-def machine(target: Target) -> str:
-    """Return the name of the architecture in wheel tags, such as ``x86_64``."""
-    try:
-        return ARCHITECTURES[target.platform]
-    except KeyError:
-        raise LockError(
-            f"The target can't be {target.platform}.",
-            hint=f"What can be locked for: {', '.join(ARCHITECTURES)}.",
-        ) from None
-
-
 def target_platforms(target: Target) -> list[str]:
     """Return the platforms of *target* as in wheel tags, best first."""
     return list(_platforms(target))
 
 
 def _platforms(target: Target) -> Iterator[str]:
-    name = machine(target)
+    name = target.platform.machine
     major, minor = target.glibc
-    for glibc in range(minor, _OLDEST_GLIBC[name] - 1, -1):
+    for glibc in range(minor, target.platform.oldest_glibc - 1, -1):
         yield f"manylinux_{major}_{glibc}_{name}"
         if glibc in _LEGACY:
             yield f"{_LEGACY[glibc]}_{name}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from imagesync.core.platforms import IMAGE_PLATFORM, runs_on
+from imagesync.core.platforms import Platform, runs_on
 from imagesync.errors import PlanError
 from imagesync.loose_code.owners import ModuleOwner, Owners
 from imagesync.loose_code.tree import OUTSIDE, SECRET, Tree, collect_files, read_tree
@@ -29,6 +29,7 @@ def collect_code(
     *,
     max_size: int,
     environment: Environment,
+    platform: Platform,
     shipped: Iterable[str],
     cache: Path | None = None,
 ) -> Code:
@@ -42,6 +43,8 @@ def collect_code(
         The limit for the total size, in bytes.
     environment
         The scanned environment.
+    platform
+        That of the image.
     shipped
         The distributions in the image, by canonical name, whose modules are left out.
     cache
@@ -58,7 +61,7 @@ def collect_code(
     """
     if not paths:
         return Code()
-    collection = _Collection(Owners(environment, frozenset(shipped)), environment.python.libc)
+    collection = _Collection(Owners(environment, frozenset(shipped)), environment.python.libc, platform)
     digests = None if cache is None else cache / CODE
     collected: list[CodePath] = []
     for tree in [read_tree(path, store=cache) for path in dict.fromkeys(paths)]:
@@ -79,6 +82,7 @@ class _Collection:
 
     owners: Owners
     libc: str
+    platform: Platform
     findings: list[Finding] = field(default_factory=list)
     _files: set[str] = field(default_factory=set)
     _modules: dict[str, str] = field(default_factory=dict)
@@ -91,7 +95,7 @@ class _Collection:
         for name in tree.stats:
             if _COMPILED.search(name):
                 platform = _platform(tree.folder / name)
-                if platform and not runs_on(IMAGE_PLATFORM, local=platform, libc=self.libc):
+                if platform and not runs_on(self.platform, local=platform, libc=self.libc):
                     self._foreign[tree.image_prefix + name] = platform
 
     def report_foreign(self, path: CodePath) -> None:
@@ -112,10 +116,10 @@ class _Collection:
                 Severity.WARNING if missing else Severity.INFO,
                 "code-compiled",
                 f"Left out of {path.path}, because it is machine code for {platforms}, and the image is for "
-                f"{IMAGE_PLATFORM}: {_some(sorted(self._foreign))}. {effect}",
+                f"{self.platform}: {_some(sorted(self._foreign))}. {effect}",
                 path=path.path,
                 hint="Make a package of it and install that, so that it can be built for the image; or put "
-                f"files for {IMAGE_PLATFORM} beside it.",
+                f"files for {self.platform} beside it.",
             )
         )
 

@@ -173,7 +173,7 @@ def open_artifact_sources(
         Only files are written, a lock or a build context, and no image is built.
     """
     python, environ = plan.python, context.environ
-    markers = target_markers(python)
+    markers = target_markers(python, plan.platform)
     prefix = Path(python.prefix) if project is None else project / ".venv"
     configuration = read_index_configuration(prefix, environ, cwd=project, markers=markers)
     access = make_access(configuration, environ)
@@ -230,6 +230,7 @@ def open_channels(
     """
     return Channels(
         urls,
+        platform=context.platform,
         configured=tuple(dict.fromkeys((*context.settings.channels, *private_channels))),
         prefix=Path(python.prefix),
         environ=context.environ,
@@ -271,6 +272,7 @@ def conda_installer(lock: Lock, sources: ArtifactSources) -> CondaInstaller:
     settings = sources.context.settings
     chosen = choose_installer(
         settings.conda_installer,
+        platform=lock.target.platform,
         micromamba=settings.micromamba,
         channels=sources.channels,
         store=sources.context.store,
@@ -295,7 +297,7 @@ def check_conda_installer(plan: Plan, settings: Settings) -> None:
         It can't be used.
     """
     if plan.conda and settings.micromamba is not None and settings.conda_installer == "micromamba":
-        check_micromamba(settings.micromamba)
+        check_micromamba(settings.micromamba, plan.platform)
 
 
 def _tool(requirement: str, lock: Lock, sources: ArtifactSources) -> StoredFile:

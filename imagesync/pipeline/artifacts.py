@@ -365,7 +365,7 @@ def _build(
     files = {**{package.name: file for package, file in pairs}, **wheels}
     return lock, installable(
         [files[package.name] for package in lock.packages],
-        minor=lock.target.minor,
+        target=lock.target,
         store=sources.context.store,
         uv=find_uv_bin(),
         progress=sources.context.progress,

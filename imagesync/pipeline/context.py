@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.platforms import Platform
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import UsageError
 from imagesync.settings.model import Settings
@@ -37,6 +38,11 @@ class Context:
     settings: Settings = field(default_factory=Settings)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     progress: Progress = field(default_factory=SilentProgress, repr=False)
+
+    @property
+    def platform(self) -> Platform:
+        """Return the platform of the image."""
+        return self.settings.platform
 
     @cached_property
     def cache_folder(self) -> Path:

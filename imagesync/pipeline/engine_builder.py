@@ -359,4 +359,4 @@ class EngineBuilder:
         # A context without an engine is complete in itself, and the user's own templates know no mounts.
         if engine is None or context.settings.templates is not None:
             return layer
-        return with_mounted_images(engine, layer, progress=context.progress)
+        return with_mounted_images(engine, layer, platform=context.platform, progress=context.progress)

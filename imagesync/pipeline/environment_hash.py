@@ -144,7 +144,7 @@ def plan_content(
     ):
         return None
     return EnvironmentContent(
-        platform=plan.platform,
+        platform=plan.platform.name,
         interpreter=(plan.interpreter, version),
         packages=tuple((p.name, _normal_version(p.version), p.source.kind) for p in indexed),
         conda=tuple((p.name, p.version, p.build, p.record.subdir) for p in conda if p.record is not None),
@@ -184,7 +184,7 @@ def lock_content(
     indexed = [(package.name, package.version) for package in lock.packages]
     indexed += [(package.name, package.version) for package in lock.repacked]
     return EnvironmentContent(
-        platform=lock.target.platform,
+        platform=lock.target.platform.name,
         interpreter=("conda", python) if python else ("base", lock.target.python_version),
         packages=tuple((name, _normal_version(version), "index") for name, version in indexed),
         conda=()

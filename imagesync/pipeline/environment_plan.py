@@ -111,6 +111,7 @@ def _with_code(plan: Plan, environment: Environment, context: Context) -> Plan:
         settings.code,
         max_size=settings.code_max_size,
         environment=environment,
+        platform=plan.platform,
         shipped=[*(p.name for p in plan.packages), *(p.name for p in plan.provided)],
         cache=context.cache_folder,
     )

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import parse_reference
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import EngineNotFound, UsageError
 from imagesync.image.image_report import ImageReport, image_report
 from imagesync.pipeline.local_images import find_local_image, open_local_image, takes_without_tls
@@ -61,7 +60,13 @@ def read_report(text: str, context: Context) -> ImageReport:
 
 
 def _from_layout(text: str, context: Context) -> ImageReport:
-    with open_local_image(text, cache=context.cache_folder, progress=context.progress, lazy=True) as local:
+    with open_local_image(
+        text,
+        platform=context.platform,
+        cache=context.cache_folder,
+        progress=context.progress,
+        lazy=True,
+    ) as local:
         image = local.image
         documents = Index(tuple(artifact.descriptor for artifact in local.artifacts))
         return image_report(
@@ -77,7 +82,7 @@ def _from_layout(text: str, context: Context) -> ImageReport:
 def _from_registry(text: str, context: Context) -> ImageReport | None:
     insecure = takes_without_tls(text, context)
     with Repository(text, progress=context.progress, insecure=insecure) as repository:
-        found = repository.resolve(IMAGE_PLATFORM)
+        found = repository.resolve(context.platform.name)
         if found is None:
             return None
         named, image = found

@@ -56,7 +56,7 @@ def input_hash(
     """
     covered = {
         "format": FORMAT_VERSION,
-        "platform": plan.platform,
+        "platform": plan.platform.name,
         "python": [plan.python.implementation, plan.python.version],
         "packages": sorted(_covered_package(package, source_digests) for package in plan.packages),
         "modified": plan.modified,
@@ -120,7 +120,7 @@ def packages_input_hash(
     shipped = {f"pip/{package.name}" for package in vendored}
     covered = {
         "format": PACKAGES_FORMAT_VERSION,
-        "platform": plan.platform,
+        "platform": plan.platform.name,
         "python": [local.implementation, local.version, local.platform, local.libc],
         "packages": sorted(_covered_package(package, {}) for package in indexed),
         "modified": {key: digest for key, digest in plan.modified.items() if key not in shipped},

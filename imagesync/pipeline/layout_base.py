@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import repository_of
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import BaseImageError
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
@@ -97,9 +96,15 @@ def open_layout_base(
     location = parse_location(root, given_as="base")
     if digest:
         location = replace(location, path=f"{repository_of(location.path)}@{digest}")
-    with open_base(location, cache=cache, progress=progress, open_engine=context.open_engine) as source:
+    with open_base(
+        location,
+        platform=context.platform,
+        cache=cache,
+        progress=progress,
+        open_engine=context.open_engine,
+    ) as source:
         budget = context.settings.max_layers
-        check_base(source.image, platform=IMAGE_PLATFORM, root=root, budget=budget)
+        check_base(source.image, platform=context.platform.name, root=root, budget=budget)
         if cached is not None:
             cached.recall_base(source.image.digest, cache)
         contents = read_base(source.image, cache=cache, progress=progress)

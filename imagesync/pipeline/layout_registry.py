@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import parse_reference, split_reference
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RegistryError
 from imagesync.image_layout import image_tag
@@ -54,7 +53,7 @@ class LayoutRegistry:
         """
         repository, tag = self.context.settings.repository, image_tag(environment_hash)
         with self.open(f"{repository}:{tag}") as there:
-            resolved = there.resolve(IMAGE_PLATFORM)
+            resolved = there.resolve(self.context.platform.name)
         if resolved is None:
             return None
         named, documents = resolved
@@ -78,7 +77,7 @@ class LayoutRegistry:
         assert image.digest is not None  # noqa: S101  find() sets it
         # By its digest: the tag may have moved meanwhile.
         with self.open(image.digest) as there:
-            resolved = there.resolve(IMAGE_PLATFORM)
+            resolved = there.resolve(self.context.platform.name)
             if resolved is None:
                 raise RegistryError(
                     f"{image.digest} was removed from its registry.", hint="Run the command again."

@@ -15,7 +15,6 @@ from imagesync.core.image_reference import (
     repository_of,
     split_reference,
 )
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import EngineError, LayoutError, UsageError
 from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
 from imagesync.registry.image_source import SourceImage, open_image
@@ -29,6 +28,7 @@ from imagesync.store.layout import ANSWERS, IMAGES
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress
     from imagesync.pipeline.context import Context
 
@@ -57,7 +57,7 @@ class LocalImage:
 
 @contextmanager
 def open_local_image(
-    text: str, *, cache: Path, progress: Progress, lazy: bool = False
+    text: str, *, platform: Platform, cache: Path, progress: Progress, lazy: bool = False
 ) -> Iterator[LocalImage]:
     """Give a local image, whose layers can be read inside the block.
 
@@ -65,6 +65,8 @@ def open_local_image(
     ----------
     text
         The name of an image in the cache folder's layout, or a location such as ``oci:DIR:TAG``.
+    platform
+        The platform to choose from an index.
     cache
         The cache folder.
     progress
@@ -85,7 +87,7 @@ def open_local_image(
         if location.transport == "registry":
             image = _from_cache(text, kept, cache)
             artifacts = tuple(layout_artifacts(kept, image.digest))
-            base = None if lazy else _base(image, kept, progress, stack)
+            base = None if lazy else _base(image, platform, kept, progress, stack)
             if base is not None:
                 image = replace(image, layers=_Layers(kept, base))
             yield LocalImage(image, ":".join(split_reference(text)), base, artifacts)
@@ -95,7 +97,7 @@ def open_local_image(
             )
         else:
             found = stack.enter_context(
-                open_image(location, platform=IMAGE_PLATFORM, kept=kept, progress=progress)
+                open_image(location, platform=platform.name, kept=kept, progress=progress)
             )
             name = location.name
             # Names in Docker's archives are references, in layouts they are tags as a rule.
@@ -123,7 +125,7 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
         It can't be pushed.
     """
     cache, progress = context.cache_folder, context.progress
-    with open_local_image(text, cache=cache, progress=progress) as local:
+    with open_local_image(text, platform=context.platform, cache=cache, progress=progress) as local:
         reference = push_target(target, local.name, repository=context.settings.repository)
         _, tag = split_reference(reference)
         insecure = takes_without_tls(reference, context)
@@ -250,7 +252,9 @@ def _from_cache(text: str, kept: ImageLayout, cache: Path) -> OCIImage:
     return found
 
 
-def _base(image: OCIImage, kept: ImageLayout, progress: Progress, stack: ExitStack) -> SourceImage | None:
+def _base(
+    image: OCIImage, platform: Platform, kept: ImageLayout, progress: Progress, stack: ExitStack
+) -> SourceImage | None:
     """Return the image's base from its registry, if layers of it aren't here."""
     missing = [layer for layer in image.manifest.layers if not kept.has(layer)]
     if not missing:
@@ -262,4 +266,4 @@ def _base(image: OCIImage, kept: ImageLayout, progress: Progress, stack: ExitSta
             f"The layer {missing[0].digest} of the image isn't in {kept.root}.", hint="Build the image again."
         )
     pinned = ImageLocation("registry", f"{repository_of(location.path)}@{digest}")
-    return stack.enter_context(open_image(pinned, platform=IMAGE_PLATFORM, kept=kept, progress=progress))
+    return stack.enter_context(open_image(pinned, platform=platform.name, kept=kept, progress=progress))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 from imagesync.lock.layers import local_packages
@@ -37,7 +36,7 @@ def _target(python: str, context: Context) -> Target:
     # Names and versions are compared, so the C library need not be exact.
     known = well_known(context.settings.base)
     glibc = known.glibc if known is not None and known.glibc is not None else _USUAL_GLIBC
-    return Target(IMAGE_PLATFORM, python.rstrip("+"), glibc)
+    return Target(context.platform, python.rstrip("+"), glibc)
 
 
 def read_to_compare(
@@ -51,7 +50,7 @@ def read_to_compare(
     def target() -> Target:
         return _target(python(), context)
 
-    return read_lock(ReadRequest(path, target, context.environ, selection or Selection()))
+    return read_lock(ReadRequest(path, target, context.environ, context.platform, selection or Selection()))
 
 
 def lock_differences(lock_file: ReadLock, inputs: EnvironmentInputs) -> tuple[Difference, ...]:

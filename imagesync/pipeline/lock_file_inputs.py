@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.image_layout import ImageOptions
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of, lock_content
@@ -102,7 +101,11 @@ class LockFileInputs:
         from imagesync.lock.lockfile.read import read_lock
 
         selection = self.selection or Selection()
-        read = read_lock(ReadRequest(self.path, lambda: self._target, self.context.environ, selection))
+        read = read_lock(
+            ReadRequest(
+                self.path, lambda: self._target, self.context.environ, self.context.platform, selection
+            )
+        )
         if self._may_have_sources:
             remember_sources(self.context.cache_folder, self._sources_key, read.lock.vendored)
         vendored = with_digests(read.lock.vendored, cache=self.context.cache_folder)
@@ -113,7 +116,7 @@ class LockFileInputs:
         from imagesync.lock.lock import Target
 
         base = self.base()
-        return Target(IMAGE_PLATFORM, base.python_version, base.glibc)
+        return Target(self.context.platform, base.python_version, base.glibc)
 
     @property
     def _sources_key(self) -> str:
@@ -174,7 +177,7 @@ class LockFileInputs:
             profile=head.get("profile", "none"),
             critical_imports=tuple(head.get("critical_imports", critical_imports(names))),
             strict=self.context.settings.strict,
-            platform=IMAGE_PLATFORM,
+            platform=self.context.platform,
             conda=tuple(
                 PlannedConda(
                     package.name,
@@ -358,7 +361,7 @@ class LockFileInputs:
         from imagesync.lock.lock import Target
         from imagesync.lock.lockfile.prepare import check_target, unasked_indexes, with_artifacts
 
-        target = Target(IMAGE_PLATFORM, base.python_version, base.glibc)
+        target = Target(self.context.platform, base.python_version, base.glibc)
         read = self.lock_file
         if read.hashes:
             for line in unasked_indexes(read, sources.resolver.indexes):
@@ -392,6 +395,7 @@ def lock_file_inputs(
             max_size=settings.code_max_size,
             # No ownership check: there is no installed environment to check against.
             environment=Environment(running_interpreter(), ()),
+            platform=context.platform,
             shipped=(),
             cache=context.cache_folder,
         )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.errors import LockError
 from imagesync.lock.conda.locked_records import provided_distributions
 from imagesync.lock.conda.solver import CondaRequest, virtual_packages
@@ -54,7 +53,7 @@ def lock_manifest(
         The base image has a Python that it doesn't admit, or an index or channel doesn't answer.
     """
     known = base()
-    target = Target(IMAGE_PLATFORM, known.python_version, known.glibc)
+    target = Target(context.platform, known.python_version, known.glibc)
     plan = _plan(manifest, context, target)
     sources = open_artifact_sources(plan, context, project=manifest.path.absolute().parent, for_files=True)
     lock = Lock(target, (), resolver=sources.resolver.name, channels=plan.channels)

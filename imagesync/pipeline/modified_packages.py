@@ -112,7 +112,7 @@ def _plan_package(
     if installed is None or settings.modified != "ship" or modification.only_generated:
         return changed
     specifier = _pinned(package.version)
-    if specifier is None or not has_usable_files(installed, environment.python):
+    if specifier is None or not has_usable_files(installed, environment.python, settings.platform):
         return changed
     return replace(changed, as_installed=True, specifier=specifier, reason=_AS_INSTALLED)
 
@@ -135,7 +135,7 @@ def _as_wheels(
     from imagesync.wheels.installed_fallback import has_only
 
     distributions = [package for package in plan.provided if package.conda == entry.name]
-    usable = all(has_usable_files(package, environment.python) for package in distributions)
+    usable = all(has_usable_files(package, environment.python, plan.platform) for package in distributions)
     known = any(package.name in modifications.provided for package in distributions)
     if not (usable and known and has_only(entry.record, distributions, Path(environment.python.prefix))):
         return []

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.platforms import Platform
 from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RegistryError, UsageError
@@ -35,11 +36,14 @@ class RegistryImages:
         Pulls and pushes, and says which registries it takes without TLS.
     progress
         Shows progress and warnings.
+    platform
+        That of the images.
     """
 
     repository: str
     engine: Engine
     progress: Progress
+    platform: Platform
 
     def check_push(self, tags: Sequence[str] = ()) -> None:
         """Check, before a build, that the user may push there and to the registries that *tags* name.
@@ -108,7 +112,7 @@ class RegistryImages:
         """
         assert image.digest is not None  # noqa: S101  find() sets it
         # By its digest: the tag may have moved meanwhile.
-        pulled = self.engine.pull(image.digest, progress=self.progress)
+        pulled = self.engine.pull(image.digest, platform=self.platform.name, progress=self.progress)
         self.engine.tag(pulled.image_id, image.reference)
         return replace(image, image_id=pulled.image_id)
 
@@ -196,7 +200,7 @@ class RegistryImages:
 
     def _read(self, reference: str) -> RemoteImage | None:
         insecure = self._is_insecure(reference)
-        return read_config(reference, progress=self.progress, insecure=insecure)
+        return read_config(reference, platform=self.platform.name, progress=self.progress, insecure=insecure)
 
     def _is_insecure(self, reference: str) -> bool:
         return self.engine.takes_without_tls(parse_reference(reference).domain)
@@ -252,7 +256,7 @@ def is_same(published: Image, image: Image) -> bool:
 def open_registry_images(context: Context) -> Iterator[RegistryImages]:
     """Give the images in the registry that the setting ``repository`` names."""
     with context.open_engine() as engine:
-        yield RegistryImages(context.settings.repository, engine, context.progress)
+        yield RegistryImages(context.settings.repository, engine, context.progress, context.platform)
 
 
 def require_registry(repository: str, origin: str) -> None:

@@ -56,7 +56,11 @@ def check_fetched(
         return
     there = _system_files(engine, inputs, base)
     findings = check_wheels(
-        _named(wheels), there=there, base=base.root, cache=inputs.context.cache_folder / TREES
+        _named(wheels),
+        platform=inputs.plan.platform,
+        there=there,
+        base=base.root,
+        cache=inputs.context.cache_folder / TREES,
     )
     _report(findings, inputs, base, quiet=quiet)
 
@@ -83,7 +87,9 @@ def check_layers(
     findings = (
         inputs.system_findings(there, base.root)
         if inputs.has_image_binaries
-        else check_wheels(_named(wheels), there=there, base=base.root, cache=cache / TREES)
+        else check_wheels(
+            _named(wheels), platform=inputs.plan.platform, there=there, base=base.root, cache=cache / TREES
+        )
     )
     # The hints say which Debian packages bring them.
     way = "That needs a container engine; else name a base image that has it (--base)."

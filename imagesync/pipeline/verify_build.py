@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import is_reference, parse_reference, split_reference
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import UsageError, VerifyError
 from imagesync.image.layers.difference import first_difference
@@ -127,7 +126,7 @@ def _opened(text: str, context: Context) -> Iterator[OCIImage]:
         scratch_folder("verify") as folder,
         open_image(
             ImageLocation(location.transport, location.path, location.name),
-            platform=IMAGE_PLATFORM,
+            platform=context.platform.name,
             kept=ImageLayout(folder),
             progress=progress,
             insecure=insecure,

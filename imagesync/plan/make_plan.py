@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name
+from imagesync.core.platforms import Platform
 from imagesync.errors import CriticalPackageMissing, PlanError
 from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
 from imagesync.plan.dependencies import Key
@@ -50,7 +51,7 @@ def make_plan(environment: Environment, *, settings: Settings, imports: ImportSe
         The settings have an unknown profile or level, or an invalid requirement.
     """
     _refuse_unsupported(environment, settings)
-    markers = target_markers(environment.python)
+    markers = target_markers(environment.python, settings.platform)
     environment = with_requests(environment, markers)
     profile = find_profile(settings.profile, environment)
     chooser = make_chooser(environment, settings=settings, profile=profile, markers=markers)
@@ -92,6 +93,7 @@ def make_plan(environment: Environment, *, settings: Settings, imports: ImportSe
             critical.import_name for critical in profile.critical if critical.name in names
         ),
         strict=settings.strict,
+        platform=settings.platform,
         conda=tuple(conda[name] for name in sorted(conda)),
         channels=environment.channels if conda else (),
         interpreter="conda" if from_conda else "base",
@@ -117,7 +119,7 @@ def _plan_pip(
             left_out.append(_leave_out(package, choice))
             continue
         if package.source.refused:
-            is_usable = has_usable_files(package, environment.python)
+            is_usable = has_usable_files(package, environment.python, settings.platform)
             findings.append(_refused_finding(package, is_usable=is_usable))
             if not is_usable:
                 left_out.append(_leave_out(package, Choice(choice.level, _REFUSED, kept=False)))
@@ -273,11 +275,11 @@ def _legacy_finding(package: Package, specifier: str | None) -> Finding:
     )
 
 
-def has_usable_files(package: Package, python: Interpreter) -> bool:
-    """Return True if the installed files of *package* can be made into a wheel that runs in an image."""
+def has_usable_files(package: Package, python: Interpreter, platform: Platform) -> bool:
+    """Return True if the installed files of *package* can be made into a wheel that runs on *platform*."""
     is_pure = bool(package.purelib) and all(tag.endswith("-none-any") for tag in package.tags)
     is_complete = package.has_record and package.has_identity and bool(package.tags)
-    return is_complete and (is_pure or python.platform == "linux-x86_64")
+    return is_complete and (is_pure or python.platform == platform.sysconfig_name)
 
 
 def _refused_finding(package: Package, *, is_usable: bool) -> Finding:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.names import Level
 from imagesync.core.notebook import NotebookValue, Table
-from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
 from imagesync.core.text import counted, format_size
 from imagesync.image_layout import ImageOptions
 from imagesync.plan.loose_code import Code
@@ -219,7 +219,7 @@ class Plan(NotebookValue):
     strict
         Whether the image must have exactly the local versions.
     platform
-        The target, ``linux/amd64``.
+        That of the image.
     conda
         Conda packages, sorted by conda name. The distributions that they provide aren't in *packages*.
     channels
@@ -251,7 +251,7 @@ class Plan(NotebookValue):
     profile: str = "none"
     critical_imports: tuple[str, ...] = ()
     strict: bool = False
-    platform: str = IMAGE_PLATFORM
+    platform: Platform = DEFAULT_PLATFORM
     conda: tuple[PlannedConda, ...] = ()
     channels: tuple[str, ...] = ()
     interpreter: Literal["base", "conda"] = "base"
@@ -313,7 +313,7 @@ class Plan(NotebookValue):
         return {
             "profile": self.profile,
             "strict": self.strict,
-            "platform": self.platform,
+            "platform": self.platform.name,
             "interpreter": self.interpreter,
             "channels": list(self.channels),
             "pinned": list(self.pinned),

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import canonical_name
+from imagesync.core.platforms import Platform
 from imagesync.scan.environment import Interpreter, Package
 
 if TYPE_CHECKING:
@@ -34,15 +35,15 @@ def local_markers(python: Interpreter) -> dict[str, str]:
     }
 
 
-def target_markers(python: Interpreter) -> dict[str, str]:
-    """Return the marker values (PEP 508) of the image: those of *python* on Linux and x86-64.
+def target_markers(python: Interpreter, platform: Platform) -> dict[str, str]:
+    """Return the marker values (PEP 508) of the image: those of *python* on *platform*.
 
     Values that only a running machine has (``platform_release``, ``platform_version``) are empty.
     """
     return {
         **_python_markers(python),
         "os_name": "posix",
-        "platform_machine": "x86_64",
+        "platform_machine": platform.machine,
         "platform_release": "",
         "platform_system": "Linux",
         "platform_version": "",

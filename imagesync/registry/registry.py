@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from imagesync.core.platforms import IMAGE_PLATFORM
 from imagesync.core.progress import Progress
 from imagesync.errors import RegistryError
 from imagesync.registry.manifest import parse_json
@@ -77,7 +76,7 @@ def read_digest(reference: str, *, progress: Progress | None = None, insecure: b
 def read_config(
     reference: str,
     *,
-    platform: str = IMAGE_PLATFORM,
+    platform: str,
     progress: Progress | None = None,
     insecure: bool = False,
 ) -> RemoteImage | None:

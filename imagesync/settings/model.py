@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
+
 DEFAULT_BASE = "ubuntu:24.04"
 DEFAULT_REPOSITORY = "imagesync"
 DEFAULT_CODE_MAX_SIZE = 50_000_000
@@ -149,3 +151,8 @@ class Settings:
     cache_dir: Path | None = None
     cluster: Mapping[str, str] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def platform(self) -> Platform:
+        """Return the platform of the image."""
+        return DEFAULT_PLATFORM

@@ -25,6 +25,7 @@ from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
+from imagesync.lock.lock import Target
 from imagesync.store.layout import WHEEL_CHECKS
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.repack import file_digest, write_wheel
@@ -56,7 +57,7 @@ class _Header:
 
 
 def installable(
-    wheels: Sequence[StoredFile], *, minor: str, store: Store, uv: str, progress: Progress
+    wheels: Sequence[StoredFile], *, target: Target, store: Store, uv: str, progress: Progress
 ) -> tuple[StoredFile, ...]:
     """Return *wheels* in their order, with those that *uv* refuses rewritten; a line names each of these.
 
@@ -64,8 +65,8 @@ def installable(
     ----------
     wheels
         The wheels of the image.
-    minor
-        The feature version of the image's Python.
+    target
+        The platform and the interpreter of the image.
     store
         Keeps rewritten wheels.
     uv
@@ -79,10 +80,10 @@ def installable(
         A wheel is damaged.
     """
     with WorkerPool(thread_name_prefix="wheel-check") as pool:
-        return tuple(pool.map(lambda wheel: _installable(wheel, minor, store, uv, progress), wheels))
+        return tuple(pool.map(lambda wheel: _installable(wheel, target, store, uv, progress), wheels))
 
 
-def _installable(wheel: StoredFile, minor: str, store: Store, uv: str, progress: Progress) -> StoredFile:
+def _installable(wheel: StoredFile, target: Target, store: Store, uv: str, progress: Progress) -> StoredFile:
     entry = cache_path(store.root / WHEEL_CHECKS, wheel.digest)
     key = [_FORMAT, wheel.filename]
     known = read_cache(entry, key=key)
@@ -95,10 +96,10 @@ def _installable(wheel: StoredFile, minor: str, store: Store, uv: str, progress:
     rewritten, reason = None, ""
     if is_odd(wheel.path):
         with scratch_folder("wheel") as folder:
-            reason = _refusal(wheel.path, wheel, minor, uv, folder / "refused")
+            reason = _refusal(wheel.path, wheel, target, uv, folder / "refused")
             if reason:
                 made = rewrite(wheel, folder)
-                if not _refusal(made, wheel, minor, uv, folder / "rewritten"):
+                if not _refusal(made, wheel, target, uv, folder / "rewritten"):
                     rewritten = store.add_file(made)
     write_cache(entry, {"rewritten": rewritten.digest if rewritten else "", "reason": reason}, key=key)
     if rewritten is None:
@@ -210,7 +211,7 @@ def _entry_points(content: bytes) -> bytes | None:
     return None
 
 
-def _refusal(path: Path, wheel: StoredFile, minor: str, uv: str, folder: Path) -> str:
+def _refusal(path: Path, wheel: StoredFile, target: Target, uv: str, folder: Path) -> str:
     """Return uv's own words about the wheel in *path*; empty if it installs it."""
     from packaging.utils import parse_wheel_filename
 
@@ -222,7 +223,8 @@ def _refusal(path: Path, wheel: StoredFile, minor: str, uv: str, folder: Path) -
     (folder / "requirements.txt").write_text(f"{name}=={version} --hash={digest}\n", encoding="utf-8")
     command = [uv, "pip", "install", "--no-config", "--no-deps", "--no-index", "--find-links", str(links)]
     command += ["--require-hashes", "--cache-dir", str(folder / "cache"), "--target", str(folder / "target")]
-    command += ["--python-version", minor, "--python-platform", "x86_64-manylinux_2_40", "--quiet"]
+    command += ["--python-version", target.minor, "--quiet"]
+    command += ["--python-platform", f"{target.platform.machine}-manylinux_2_40"]
     command += ["--no-python-downloads", "--requirements", str(folder / "requirements.txt")]
     done = subprocess.run(
         command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False, encoding="utf-8"

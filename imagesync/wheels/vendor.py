@@ -152,7 +152,7 @@ class _Maker:
             package.version,
             content or package.content,
             self.python.minor,
-            self.target.platform,
+            self.target.platform.name,
         )
         identity = "\0".join((str(_FORMAT), *parts, self.python.platform))
         if not isolated:

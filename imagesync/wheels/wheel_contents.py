@@ -205,5 +205,6 @@ def _path(plan: Plan, name: NormalizedName, digest: str, no_isolation: Sequence[
     versions = [package.version for package in packages]
     installed = installed_for_builds(plan, packages, no_isolation)
     is_unisolated = matches([canonical_pattern(entry) for entry in no_isolation], name)
-    made_by = (plan.python.minor, plan.python.platform, plan.platform, versions, is_unisolated, installed)
+    platforms = (plan.python.platform, plan.platform.name)
+    made_by = (plan.python.minor, *platforms, versions, is_unisolated, installed)
     return cache_path(cache / HASHES, "wheel", name, digest, *made_by)

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.strict_json import load_json
 from imagesync.engine.build_trace import decode_trace
 from imagesync.errors import ImagesyncError
@@ -41,7 +42,7 @@ from tests.hostile.mutations import mutated, other_values
 from tests.indexes import make_wheel
 from tests.indexes.sdists import make_source_archive
 
-TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.2", (2, 36))
 LIBRARY = "demo-1.0-cp311-cp311-linux_x86_64.whl"
 DIGEST = "sha256:" + "0" * 64
 WHEEL = make_wheel("demo", "1.0", files={"demo/a.so": b"\x7fELF" * 9, "demo/a.pem": b"x"})[1]
@@ -158,7 +159,7 @@ def zip_sdist() -> bytes:
 def lock_file(name: str) -> Callable[[Path, bytes], object]:
     def read(folder: Path, content: bytes) -> object:
         (folder / name).write_bytes(content)
-        return read_lock(ReadRequest(folder / name, lambda: TARGET, {}))
+        return read_lock(ReadRequest(folder / name, lambda: TARGET, {}, LINUX_AMD64))
 
     return read
 

@@ -52,14 +52,16 @@ OPERATIONS: dict[str, Callable[[Engine], object]] = {
     "tag": lambda engine: engine.tag(ID, "a:1"),
     "remove": lambda engine: engine.remove("a:1"),
     "discard": lambda engine: engine.discard(ID),
-    "pull": lambda engine: engine.pull("a:1", progress=SilentProgress()),
+    "pull": lambda engine: engine.pull("a:1", platform="linux/amd64", progress=SilentProgress()),
     "push": lambda engine: engine.push("a.example/b:1", progress=SilentProgress()),
     "save": lambda engine: b"".join(engine.save("a:1")),
     "history": lambda engine: engine.history("a:1"),
-    "import": lambda engine: engine.import_archive(CONTEXT, "a:1", labels={}),
+    "import": lambda engine: engine.import_archive(CONTEXT, "a:1", labels={}, platform="linux/amd64"),
     "TLS": lambda engine: engine.takes_without_tls("a.example"),
     "run": lambda engine: engine.run(RunRequest("a:1", ("true",), timeout=5)),
-    "build": lambda engine: engine.build(CONTEXT, BuildRequest("none"), progress=SilentProgress()),
+    "build": lambda engine: engine.build(
+        CONTEXT, BuildRequest("none", "linux/amd64"), progress=SilentProgress()
+    ),
     "look up": lambda engine: look_up(engine.endpoint, base="a:1", repository="a"),
 }
 

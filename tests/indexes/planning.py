@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.lock.lock import Target
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.plan.specifiers import compatible, exact
@@ -17,7 +18,7 @@ from imagesync.scan.environment import Interpreter, Package, Source
 
 # pip-tools locks for the interpreter that it runs in, so that is the target of these plans.
 VERSION = platform.python_version()
-TARGET = Target("linux/amd64", VERSION, (2, 36))
+TARGET = Target(LINUX_AMD64, VERSION, (2, 36))
 
 
 def installed(

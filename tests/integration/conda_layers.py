@@ -11,6 +11,7 @@ from pathlib import Path
 
 import rattler
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, stream_files
 from imagesync.engine.engine import Engine
@@ -54,6 +55,7 @@ class CondaLayers:
         """Return the layer, of which the engine has as images what it has in a build of imagesync's."""
         installer = choose_installer(
             "micromamba" if self.micromamba else "auto",
+            platform=LINUX_AMD64,
             micromamba=self.micromamba,
             channels=None,
             store=self.store,
@@ -61,7 +63,11 @@ class CondaLayers:
             progress=SilentProgress(),
         )
         layer = make_layer(self.packages(), installer, progress=SilentProgress())
-        return with_mounted_images(self.engine, layer, progress=SilentProgress()) if self.mounts else layer
+        return (
+            with_mounted_images(self.engine, layer, platform=LINUX_AMD64, progress=SilentProgress())
+            if self.mounts
+            else layer
+        )
 
     def packages(self, *, all_bytecode: bool = False) -> CondaPackages:
         """Return the packages, with the bytecode that they lack, or (*all_bytecode*) with all of it."""
@@ -105,7 +111,7 @@ class CondaLayers:
 
     def build(self) -> str:
         """Return the ID of a new image, built without the builder's cache."""
-        request = BuildRequest(network="none", no_cache=True)
+        request = BuildRequest("none", "linux/amd64", no_cache=True)
         return self.engine.build(stream_files(self.context().files), request, progress=SilentProgress())
 
 
@@ -126,7 +132,7 @@ def as_lock(
         for package in packages
     )
     python = next(package.version for package in packages if package.name == "python")
-    return Lock(Target("linux/amd64", python, base.glibc), (), conda=tuple(packages)), archives
+    return Lock(Target(LINUX_AMD64, python, base.glibc), (), conda=tuple(packages)), archives
 
 
 def _no_wheel(requirement: str) -> StoredFile:

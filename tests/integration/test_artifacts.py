@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Lock, Target
@@ -100,7 +101,7 @@ def test_image_with_an_sbom_of_someone_else_gets_ours_once(
         asked.append("lock")
         digest = f"sha256:{'b' * 64}"
         base = BaseImage("base:1", "ubuntu:24.04", digest, "", "3.12.3", "python3", (2, 39), digest)
-        return Lock(Target("linux/amd64", "3.12.3", (2, 39)), (), ()), base
+        return Lock(Target(LINUX_AMD64, "3.12.3", (2, 39)), (), ()), base
 
     context = Context(Settings(cache_dir=tmp_path / "cache"))
     for _ in range(2):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.image_location import parse_location
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.engine import Engine
 from imagesync.errors import BaseImageError
@@ -29,7 +30,11 @@ def test_image_of_the_engine_is_a_base_whose_layers_are_compressed_once(
         for cache in (tmp_path / "one", tmp_path / "one", tmp_path / "two"):
             location = parse_location(f"docker-daemon:{REFERENCE}", given_as="--base")
             with open_base(
-                location, cache=cache, progress=SilentProgress(), open_engine=partial(Engine, endpoint)
+                location,
+                cache=cache,
+                progress=SilentProgress(),
+                open_engine=partial(Engine, endpoint),
+                platform=LINUX_AMD64,
             ) as base:
                 (layer,) = base.image.manifest.layers
                 assert layer.media_type == LAYER_GZIP
@@ -41,7 +46,11 @@ def test_image_of_the_engine_is_a_base_whose_layers_are_compressed_once(
         with (
             pytest.raises(BaseImageError, match="no image imagesync-test/none:1"),
             open_base(
-                missing, cache=tmp_path, progress=SilentProgress(), open_engine=partial(Engine, endpoint)
+                missing,
+                cache=tmp_path,
+                progress=SilentProgress(),
+                open_engine=partial(Engine, endpoint),
+                platform=LINUX_AMD64,
             ),
         ):
             pass

@@ -43,7 +43,7 @@ def make_root(
 
     def make(text: str, *, root: str = base.reference) -> str:
         name = f"imagesync-test-{secrets.token_hex(4)}:root"
-        request = BuildRequest(network="none")
+        request = BuildRequest("none", "linux/amd64")
         ours.tag(ours.build(dockerfile(f"FROM {root}\n{text}\n"), request, progress=SilentProgress()), name)
         made.append(name)
         return name
@@ -106,7 +106,7 @@ def test_nameless_images_are_not_left_behind(
 
 
 def test_complete_root_needs_no_network(ours: Engine, engine: docker.DockerClient, base: BaseImage) -> None:
-    request = BuildRequest(network="none", build_args={"BASE": base.reference}, no_cache=True)
+    request = BuildRequest("none", "linux/amd64", build_args={"BASE": base.reference}, no_cache=True)
     request = replace(request, target="runtime")
     image = ours.build(dockerfile(dockerfile_base()), request, progress=SilentProgress())
     try:

@@ -233,7 +233,11 @@ def test_rendered_folder_builds_by_itself(built: Built, ours: Engine) -> None:
         if path.is_file()
     ]
     # The first stage makes the base image.
-    image = ours.build(stream_files(files), BuildRequest(network="default"), progress=SilentProgress())
+    image = ours.build(
+        stream_files(files),
+        BuildRequest("default", "linux/amd64"),
+        progress=SilentProgress(),
+    )
     try:
         # Nobody has run the scripts for it: its entry point does.
         variables = by_command(ours, image)

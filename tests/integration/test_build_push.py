@@ -10,6 +10,7 @@ from pathlib import Path
 import docker
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine
@@ -131,7 +132,7 @@ def test_from_a_build_to_a_colleague(
 def read_remote(cli: CommandLine, reference: str) -> RemoteImage:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_CONFIG", cli.environ["DOCKER_CONFIG"])
-        there = read_config(reference)
+        there = read_config(reference, platform="linux/amd64")
     assert there is not None
     return there
 
@@ -205,7 +206,7 @@ def images(
 ) -> RegistryImages:
     """Return a repository of this test's own."""
     name = request.node.name.replace("[", "-").replace("]", "").replace("_", "-")
-    return RegistryImages(f"{registry.host}/{name}", ours, RecordedLines())
+    return RegistryImages(f"{registry.host}/{name}", ours, RecordedLines(), LINUX_AMD64)
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def make(images: RegistryImages) -> Iterator[MakeImage]:
     def make(environment_hash: str, *, content: str = "") -> Image:
         labels = {Label.ENVIRONMENT_HASH: environment_hash, Label.LOCK_DIGEST: ONE, "content": content}
         dockerfile = f"FROM {REFERENCE}\nRUN echo {content} > /content\n"
-        request = BuildRequest(network="none", labels=labels)
+        request = BuildRequest("none", "linux/amd64", labels=labels)
         image_id = images.engine.build(iter([context(dockerfile)]), request, progress=SilentProgress())
         reference = f"{images.repository}:{environment_hash[7:23]}"
         images.engine.tag(image_id, reference)

@@ -157,7 +157,7 @@ def test_engine_over_tls_is_looked_up_and_runs_containers(
         result = engine.run(RunRequest(REFERENCE, command))
         assert (result.exit_code, result.stdout, result.stderr) == (4, b"out\n", b"err\n")
         archive = context(f"FROM {REFERENCE}\nCOPY data /\n", data=bytes(1 << 20))
-        built = engine.build([archive], BuildRequest(network="none"), progress=SilentProgress())
+        built = engine.build([archive], BuildRequest("none", "linux/amd64"), progress=SilentProgress())
         engine.discard(built)
 
 

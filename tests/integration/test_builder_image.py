@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import ContextFile
 from imagesync.engine.client import connect
@@ -49,7 +50,7 @@ def make_context(token: str) -> MakeContext:
 
     def make(steps: str = STEPS, *, tag: str = "1") -> BuildContext:
         text = f"FROM {REFERENCE}\nLABEL test.token={token}\nENV TOKEN={token}\n{steps}\n".encode()
-        target = Target("linux/amd64", "3.11.2", (2, 36))
+        target = Target(LINUX_AMD64, "3.11.2", (2, 36))
         return BuildContext(
             files=(ContextFile("Dockerfile", text, len(text)),),
             base=BaseImage(

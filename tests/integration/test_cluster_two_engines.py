@@ -64,7 +64,11 @@ def image(
     """Return the project's image, smaller, in a registry that both engines reach; the manager has it."""
     with Engine(find_endpoint(os.environ)) as builder:
         dockerfile = SMALL.format(reference=dask_project.reference)
-        built = builder.build([context(dockerfile)], BuildRequest("none"), progress=SilentProgress())
+        built = builder.build(
+            [context(dockerfile)],
+            BuildRequest("none", "linux/amd64"),
+            progress=SilentProgress(),
+        )
     manager = engines.manager.client
     (loaded,) = manager.images.load(engine.api.get_image(built))
     engine.images.remove(built)

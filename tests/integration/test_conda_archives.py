@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import PlainProgress, SilentProgress, Task, Unit
 from imagesync.engine.build_context import ContextFile, stream_files
 from imagesync.engine.endpoint import find_endpoint
@@ -143,7 +144,7 @@ def test_sending_that_is_interrupted_leaves_nothing(
     layer = replace(layers, mounts=False).layer()
     proxy.forget()
     with pytest.raises(KeyboardInterrupt):
-        archive_images(ours, layer, progress=Interrupted())
+        archive_images(ours, layer, platform=LINUX_AMD64, progress=Interrupted())
     assert proxy.sent < size(layer) / 2
     keys = {archive_key(file) for file in layer.files}
     there = images_of(ours.endpoint, ARCHIVES_REPOSITORY)
@@ -162,7 +163,10 @@ def test_engine_that_takes_no_archives_gets_them_with_the_build(
         Engine(find_endpoint({**os.environ, "DOCKER_HOST": proxy.url})) as refusing,
     ):
         layer = replace(layers, mounts=False).layer()
-        assert with_mounted_images(refusing, layer, progress=PlainProgress(said)).images == ()
+        assert (
+            with_mounted_images(refusing, layer, platform=LINUX_AMD64, progress=PlainProgress(said)).images
+            == ()
+        )
         # The builds of this test find nothing in the engine either.
         image = replace(layers, engine=refusing).build()
     ours.discard(image)
@@ -186,7 +190,7 @@ def test_image_with_something_else_in_it_is_refused(
     files.append(ContextFile(f"{archive_key(file)}/{file.filename}", b"something else", 14))
     reference = f"{ARCHIVES_REPOSITORY}:wrong-{wrong}"
     keys = " ".join(map(archive_key, layer.files))
-    ours.import_archive(stream_files(files), reference, labels={Label.ARCHIVES: keys})
+    ours.import_archive(stream_files(files), reference, labels={Label.ARCHIVES: keys}, platform="linux/amd64")
     try:
         assert [image.reference for image in layers.layer().images] == [reference]
         with pytest.raises(BuildError, match=r"not the archive that the lock names: fern-1\.0\.0"):

@@ -41,7 +41,7 @@ from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine
 from imagesync.core.progress import SilentProgress
 with Engine(Endpoint(sys.argv[1], "the test")) as engine:
-    engine.build([sys.stdin.buffer.read()], BuildRequest(network="none"), progress=SilentProgress())
+    engine.build([sys.stdin.buffer.read()], BuildRequest("none", "linux/amd64"), progress=SilentProgress())
 """
 
 
@@ -52,7 +52,7 @@ def real(endpoint: Endpoint) -> Iterator[Engine]:
 
 
 def build(engine: Engine, dockerfile: str, **files: bytes) -> str:
-    request = BuildRequest(network="none", labels={"test": "1"})
+    request = BuildRequest("none", "linux/amd64", labels={"test": "1"})
     return engine.build([context(dockerfile, **files)], request, progress=QUIET)
 
 
@@ -233,7 +233,7 @@ def test_context_that_breaks_off(real: Engine) -> None:
         raise RuntimeError("a file vanished")
 
     with pytest.raises(RuntimeError, match="a file vanished"):
-        real.build(broken(), BuildRequest(network="none"), progress=QUIET)
+        real.build(broken(), BuildRequest("none", "linux/amd64"), progress=QUIET)
 
 
 def test_look_up_finds_names_labels_and_the_base(real: Engine, endpoint: Endpoint) -> None:
@@ -264,7 +264,7 @@ def test_look_up_finds_names_labels_and_the_base(real: Engine, endpoint: Endpoin
 
 def test_pull_that_is_refused(real: Engine) -> None:
     with pytest.raises(RegistryError, match=r"127\.0\.0\.1:1/nothing:1 can't be pulled"):
-        real.pull("127.0.0.1:1/nothing:1", progress=QUIET)
+        real.pull("127.0.0.1:1/nothing:1", platform="linux/amd64", progress=QUIET)
 
 
 @pytest.mark.alone

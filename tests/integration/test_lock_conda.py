@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
 from imagesync.lock.conda.preferences import variant_of
@@ -57,7 +58,7 @@ class Bench:
         return self.session.inputs().plan
 
     def target(self, plan: Plan) -> Target:
-        return Target("linux/amd64", plan.python.version, (2, 36))
+        return Target(LINUX_AMD64, plan.python.version, (2, 36))
 
     def sources(self, plan: Plan) -> ArtifactSources:
         return open_artifact_sources(plan, self.session.context)
@@ -65,7 +66,7 @@ class Bench:
     def lock(self, *, glibc: tuple[int, int] = (2, 36)) -> Lock:
         plan = self.plan()
         sources = self.sources(plan)
-        target = Target("linux/amd64", plan.python.version, glibc)
+        target = Target(LINUX_AMD64, plan.python.version, glibc)
         return make_lock(
             plan,
             target=target,

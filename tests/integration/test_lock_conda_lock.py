@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import PlainProgress, SilentProgress
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.channels import Channels
@@ -85,10 +86,15 @@ def test_what_can_not_be_solved_is_told_from_what_went_wrong(
     environ = {**clean_environ(), "PATH": f"{mamba.parent}:/usr/bin:/bin"}
     progress = SilentProgress()
     channels = Channels(
-        [server.url], prefix=tmp_path, environ=environ, store=Store(cache_dir), progress=progress
+        [server.url],
+        prefix=tmp_path,
+        environ=environ,
+        store=Store(cache_dir),
+        progress=progress,
+        platform=LINUX_AMD64,
     )
     solver = CondaLockSolver(channels, environ, progress)
-    has = virtual_packages(Target("linux/amd64", "3.11.7", (2, 36)))
+    has = virtual_packages(Target(LINUX_AMD64, "3.11.7", (2, 36)))
     found = solver.solve(CondaRequest(("python 3.11.*",), has, constraints=("openssl >=3",)))
     assert [package.name for package in found] == sorted(package.name for package in found)
     assert all(package.artifact.digest for package in found)
@@ -111,10 +117,15 @@ def test_problems_that_micromamba_reports_are_told(
     environ = {**clean_environ(), "PATH": "/usr/bin:/bin"}
     progress = PlainProgress(said := io.StringIO())
     channels = Channels(
-        [server.url], prefix=tmp_path, environ=environ, store=Store(cache_dir), progress=progress
+        [server.url],
+        prefix=tmp_path,
+        environ=environ,
+        store=Store(cache_dir),
+        progress=progress,
+        platform=LINUX_AMD64,
     )
     solver = CondaLockSolver(channels, environ, progress, micromamba)
-    has = virtual_packages(Target("linux/amd64", "3.11.7", (2, 36)))
+    has = virtual_packages(Target(LINUX_AMD64, "3.11.7", (2, 36)))
     assert [p.name for p in solver.solve(CondaRequest(("toolz",), has))][-1] == "tzdata"
     with pytest.raises(UnsolvableError, match="toolz") as caught:
         solver.solve(CondaRequest(("python 3.11.*", "toolz >=99"), has))

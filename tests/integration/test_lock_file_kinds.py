@@ -27,6 +27,7 @@ from rattler import (
 )
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import LockError, UsageError
 from imagesync.image_layout import BaseImage
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
@@ -49,7 +50,7 @@ from imagesync.wheels.wheel_contents import WheelContent
 from tests.indexes import LocalIndex
 
 MINOR = ".".join(map(str, sys.version_info[:2]))
-TARGET = Target("linux/amd64", f"{MINOR}.2", (2, 36))
+TARGET = Target(LINUX_AMD64, f"{MINOR}.2", (2, 36))
 PASSWORD = "word-in-no-file"
 LINUX, MACOS = "py3-none-manylinux_2_17_x86_64", "py3-none-macosx_11_0_arm64"
 _ROOT = """\
@@ -127,7 +128,7 @@ def run_uv(*arguments: str, cwd: Path, environ: dict[str, str]) -> str:
 
 def read(path: Path, environ: dict[str, str] | None = None, **selection: object) -> ReadLock:
     return read_lock(
-        ReadRequest(path, lambda: TARGET, environ or dict(os.environ), Selection(**selection))  # type: ignore[arg-type]
+        ReadRequest(path, lambda: TARGET, environ or dict(os.environ), LINUX_AMD64, Selection(**selection))  # type: ignore[arg-type]
     )
 
 

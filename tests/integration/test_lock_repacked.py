@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import DeviationError, FetchError, LockError, UnsolvableError, WheelError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import make_lock
@@ -77,7 +78,7 @@ class Locking:
         sources = self.sources(**variables)
         if platform is not None:
             sources = replace(sources, python=found.python)
-        target = Target("linux/amd64", found.python.version, (2, 36))
+        target = Target(LINUX_AMD64, found.python.version, (2, 36))
         return make_lock(
             plan,
             target=target,
@@ -265,7 +266,7 @@ def test_an_index_that_is_silent_while_locking_is_not_asked_for_build_requiremen
     found = scan(python=made.python, environ={})
     lock = make_lock(
         make_plan(found, settings=Settings(profile="none")),
-        target=Target("linux/amd64", found.python.version, (2, 36)),
+        target=Target(LINUX_AMD64, found.python.version, (2, 36)),
         source_digests={},
         resolver=sources.resolver,
         progress=locking.progress,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_ARM64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, LockError, UnsolvableError
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
@@ -388,5 +389,5 @@ def test_another_platform_keeps_local_versions_where_it_can(index: LocalIndex, t
 def test_pip_tools_says_where_it_can_lock(tmp_path: Path) -> None:
     resolver = open_resolver("pip-tools", environment(tmp_path))
     with pytest.raises(LockError, match="only for the platform that it runs on") as caught:
-        resolver.check(Target("linux/arm64", VERSION, (2, 36)))
+        resolver.check(Target(LINUX_ARM64, VERSION, (2, 36)))
     assert 'resolver = "uv"' in str(caught.value.hint)

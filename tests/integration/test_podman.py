@@ -70,7 +70,7 @@ def test_images_that_nothing_uses_are_pruned(podman: Endpoint) -> None:
     with Engine(podman) as engine:
 
         def image(name: str, below: str, **labels: str) -> None:
-            request = BuildRequest(network="none", labels=labels)
+            request = BuildRequest("none", "linux/amd64", labels=labels)
             image_id = engine.build_dockerfile(
                 f"FROM {below}\nENV NAME={name}\n", request, progress=SilentProgress()
             )

@@ -151,14 +151,14 @@ def test_pull_with_what_docker_login_keeps(
     log_in(monkeypatch, registry, tmp_path)
     assert real.inspect(small) is None
     progress = Recording()
-    image = real.pull(small, progress=progress)
+    image = real.pull(small, platform="linux/amd64", progress=progress)
     assert progress.lines == []
     digest = registry.digest("team/small:1")
     # What identifies the base is the registry's digest: the same on every machine, with every engine.
     assert root_digest(image.image_id, image.digests, small) == digest
     assert look_up(endpoint, base=small, repository="x").base_digest == digest
     by_digest = f"{registry.host}/team/small@{digest}"
-    assert real.pull(by_digest, progress=progress).image_id == image.image_id
+    assert real.pull(by_digest, platform="linux/amd64", progress=progress).image_id == image.image_id
     assert look_up(endpoint, base=by_digest, repository="x").base_digest == digest
 
 
@@ -171,7 +171,7 @@ def test_docker_tells_the_bytes(
     try:
         for endpoint in docker_endpoint(tmp_path):
             with Engine(endpoint) as ours:
-                image = ours.pull(reference, progress=progress)
+                image = ours.pull(reference, platform="linux/amd64", progress=progress)
         # The digest of an image for several platforms is that of the list.
         assert root_digest(image.image_id, image.digests, reference) == registry.digest("team/small:list")
     finally:
@@ -206,7 +206,7 @@ def test_image_is_pulled_with_credentials_of_helpers(
     auths = json.loads((registry.docker_config(tmp_path / "login") / "config.json").read_text())["auths"]
     configure(monkeypatch, tmp_path / "docker", content.replace('"AUTHS"', json.dumps(auths)))
     progress = Recording()
-    real.pull(small, progress=progress)
+    real.pull(small, platform="linux/amd64", progress=progress)
     if said is None:
         assert progress.lines == []
     else:
@@ -228,7 +228,7 @@ def test_without_credentials_the_hint_is_to_log_in(
     configure(monkeypatch, tmp_path / "docker", content)
     progress = Recording()
     with pytest.raises(RegistryError, match="can't be pulled") as caught:
-        real.pull(f"{registry.host}/team/small:1", progress=progress)
+        real.pull(f"{registry.host}/team/small:1", platform="linux/amd64", progress=progress)
     assert f"docker login {registry.host}" in str(caught.value.hint)
     assert len(progress.lines) == (0 if content == {} else 1)
 
@@ -238,7 +238,7 @@ def test_wrong_password_is_told_and_not_shown(
 ) -> None:
     log_in(monkeypatch, registry, tmp_path, password=WRONG)
     with pytest.raises(RegistryError, match="unauthorized") as caught:
-        real.pull(f"{registry.host}/team/small:1", progress=SilentProgress())
+        real.pull(f"{registry.host}/team/small:1", platform="linux/amd64", progress=SilentProgress())
     assert f"docker login {registry.host}" in str(caught.value.hint)
     assert WRONG not in str(caught.value)
 
@@ -256,7 +256,9 @@ def test_podman_goes_by_its_own_login(
     configure(monkeypatch, folder / "docker", {})
     for endpoint in podman_endpoint(folder):
         with Engine(endpoint) as ours:
-            image = ours.pull(f"{registry.host}/team/small:1", progress=SilentProgress())
+            image = ours.pull(
+                f"{registry.host}/team/small:1", platform="linux/amd64", progress=SilentProgress()
+            )
     assert image.digests
 
 
@@ -266,7 +268,7 @@ def test_image_that_is_not_there(
 ) -> None:
     log_in(monkeypatch, registry, tmp_path)
     with pytest.raises(RegistryError, match="can't be pulled") as caught:
-        real.pull(f"{registry.host}/{name}", progress=SilentProgress())
+        real.pull(f"{registry.host}/{name}", platform="linux/amd64", progress=SilentProgress())
     assert "image's name and tag" in str(caught.value.hint)
 
 

@@ -76,14 +76,14 @@ def test_labels_and_digest_without_a_pull(
     engine: docker.DockerClient, registry: LocalRegistry, labelled: docker.models.images.Image, name: str
 ) -> None:
     reference = f"{registry.host}/team/env:{name}"
-    image = read_config(reference)
+    image = read_config(reference, platform="linux/amd64")
     assert image is not None
     assert image.labels == labelled.labels
     assert image.config_digest == labelled.id
     assert image.digest == registry.digest(f"team/env:{name}") == read_digest(reference)
     assert image.reference == f"{registry.host}/team/env@{image.digest}"
     assert image.manifest_digest == registry.digest("team/env:1")
-    again = read_config(image.reference)
+    again = read_config(image.reference, platform="linux/amd64")
     assert again == image
     assert engine.images.list(f"{registry.host}/team/env") == []
 
@@ -91,7 +91,7 @@ def test_labels_and_digest_without_a_pull(
 @pytest.mark.usefixtures("logged_in")
 def test_missing_image_is_none(registry: LocalRegistry) -> None:
     for name in ("team/env:2", "team/other:1", f"team/env@sha256:{'0' * 64}"):
-        assert read_config(f"{registry.host}/{name}") is None
+        assert read_config(f"{registry.host}/{name}", platform="linux/amd64") is None
         assert read_digest(f"{registry.host}/{name}") is None
 
 
@@ -121,7 +121,7 @@ def test_push_check_fails_without_permission(
         check_push(f"{registry.host}/team/env")
     assert f"docker login {registry.host}" in hide_nothing(caught.value)
     with pytest.raises(RegistryError, match="doesn't let you read"):
-        read_config(f"{registry.host}/team/env:1")
+        read_config(f"{registry.host}/team/env:1", platform="linux/amd64")
 
 
 def test_unreachable_registry_is_a_registry_error(registry: LocalRegistry, tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_anonymous_token_reads_and_does_not_push(
 ) -> None:
     tokens.log_in(monkeypatch, tmp_path, None)
     tokens.service.asked.clear()
-    assert read_config(f"{tokens.host}/team/env:1") is not None
+    assert read_config(f"{tokens.host}/team/env:1", platform="linux/amd64") is not None
     # One token for manifest and configuration, and no more than was needed.
     assert tokens.service.asked == [("anonymous", "repository:team/env:pull")]
     # The service grants a token all the same; only the registry says what it is worth.

@@ -16,6 +16,7 @@ import uv
 from packaging.utils import parse_wheel_filename
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.engine import Engine
@@ -94,7 +95,7 @@ def make_lock(base: BaseImage, wheels: tuple[StoredFile, ...], own: tuple[Stored
         vendored.append(VendoredPackage(name, str(version), wheel.digest, planned))
     packages.sort(key=lambda package: package.name)
     deviation = Deviation(packages[0].name, "0", packages[0].version, Level.EXACT, AWKWARD)
-    target = Target("linux/amd64", base.python_version, base.glibc)
+    target = Target(LINUX_AMD64, base.python_version, base.glibc)
     return Lock(target, tuple(packages), tuple(vendored), (deviation,))
 
 
@@ -128,7 +129,7 @@ def build(ours: Engine) -> Iterator[Callable[[Iterator[bytes]], str]]:
     made = []
 
     def build(archive: Iterator[bytes]) -> str:
-        made.append(ours.build(archive, BuildRequest(network="none"), progress=SilentProgress()))
+        made.append(ours.build(archive, BuildRequest("none", "linux/amd64"), progress=SilentProgress()))
         return made[-1]
 
     yield build

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
@@ -122,7 +123,7 @@ class Building:
         self.index = index
         self.store = Store(folder / "store")
         self.progress = RecordedLines()
-        self.target = Target("linux/amd64", base.python_version, base.glibc)
+        self.target = Target(LINUX_AMD64, base.python_version, base.glibc)
         python = Interpreter(
             *("cpython", base.python_version, "macosx-14.0-arm64"),
             *(f"cp{base.minor.replace('.', '')}", "", str(folder), "/usr"),

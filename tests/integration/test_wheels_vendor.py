@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
@@ -102,7 +103,7 @@ class Vendoring:
         self.environment = environment
         self.store = Store(folder / "store")
         self.progress = RecordedLines()
-        self.target = Target("linux/amd64", f"{MINOR}.0", (2, 99))
+        self.target = Target(LINUX_AMD64, f"{MINOR}.0", (2, 99))
 
     def plan(self) -> Plan:
         settings = Settings(profile="none", cache_dir=self.store.root)
@@ -223,7 +224,7 @@ def test_an_extension_module_is_built_for_the_scanned_interpreter(
     )
     vendoring.environment.install("-e", source)
     python = vendoring.plan().python
-    vendoring.target = Target("linux/amd64", python.version, (2, 99))
+    vendoring.target = Target(LINUX_AMD64, python.version, (2, 99))
     wheel = vendoring.wheels()["native"]
     tag = python.abi
     assert wheel.filename == f"native-1.0-{tag}-{tag}-linux_x86_64.whl"
@@ -231,7 +232,7 @@ def test_an_extension_module_is_built_for_the_scanned_interpreter(
     assert name.startswith("native.cpython-")
     assert not list(source.rglob("build/*.o"))
 
-    vendoring.target = Target("linux/amd64", python.version, (2, 31))
+    vendoring.target = Target(LINUX_AMD64, python.version, (2, 31))
     with pytest.raises(WheelError, match=r"needs glibc 2\.34"):
         vendoring.wheels()
 

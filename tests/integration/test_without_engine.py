@@ -53,7 +53,11 @@ def test_what_is_rendered_without_an_engine_is_built_by_one(
         for name in names
     ]
     with Engine(find_endpoint(os.environ)) as ours:
-        image = ours.build(stream_files(files), BuildRequest(network="default"), progress=SilentProgress())
+        image = ours.build(
+            stream_files(files),
+            BuildRequest("default", "linux/amd64"),
+            progress=SilentProgress(),
+        )
         try:
             result = ours.run(RunRequest(image, ("python", "-c", "import toolz; print(toolz.__version__)")))
         finally:

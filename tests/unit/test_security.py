@@ -13,6 +13,7 @@ import pytest
 from uv import find_uv_bin
 
 from imagesync.core.installation import module_command
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import LockError, ScanError, UnsolvableError, UsageError, WheelError
@@ -82,7 +83,7 @@ def test_resolvers_take_no_requirement_for_an_option(
     asked = resolver(configured, environ=dict(os.environ), access=access)
     minor = ".".join(map(str, sys.version_info[:2]))
     request = ResolutionRequest(
-        Target("linux/amd64", f"{minor}.0", (2, 36)),
+        Target(LINUX_AMD64, f"{minor}.0", (2, 36)),
         requirements=("missing==1.0", "--help"),
         dependencies=True,
     )
@@ -107,7 +108,7 @@ def test_pip_tools_imports_nothing_from_the_current_folder(
     minor = ".".join(map(str, sys.version_info[:2]))
     for dependencies in (True, False):
         request = ResolutionRequest(
-            Target("linux/amd64", f"{minor}.0", (2, 36)), ("missing==1.0",), dependencies
+            Target(LINUX_AMD64, f"{minor}.0", (2, 36)), ("missing==1.0",), dependencies
         )
         with pytest.raises(UnsolvableError, match="missing"):
             resolver.resolve(request)

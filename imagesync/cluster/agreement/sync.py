@@ -28,7 +28,7 @@ from imagesync.cluster.agreement.overlay import (
     select_packages,
 )
 from imagesync.cluster.agreement.synced import Held, Synced, held_remarks, irreplaceable_remark
-from imagesync.core.platforms import engine_platform
+from imagesync.core.platforms import require_platform
 from imagesync.diff.sides import LocalSide
 from imagesync.errors import ClusterError, UsageError
 from imagesync.inventory.compare_sides import compare
@@ -180,7 +180,7 @@ def _target(facts: Facts) -> Target:
     """Return the platform and the Python of a process."""
     major, _, minor = facts["libc"].removeprefix("glibc ").partition(".")
     glibc = (int(major), int(minor)) if major.isdigit() and minor.isdigit() else (0, 0)
-    return Target(engine_platform(facts["platform"]), facts["python"], glibc)
+    return Target(require_platform(facts["platform"]), facts["python"], glibc)
 
 
 def _shared_environment_remarks(local: LocalSide, answers: Answers) -> tuple[str, ...]:

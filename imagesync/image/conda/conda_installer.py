@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from imagesync.core.platforms import IMAGE_PLATFORM, this_machine_runs_on
+from imagesync.core.platforms import Platform, this_machine_runs_on
 from imagesync.core.progress import Severity
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 Setting = Literal["auto", "micromamba", "rattler"]
 
-_ELF_X86_64 = (b"\x7fELF", b"\x3e\x00")
+_ELF = b"\x7fELF"
 _VERSION = re.compile(r"\d+\.\d+\S*\s*\Z")  # "2.8.1", and nothing else
 _SECONDS = 60
-_HINT = "Name a micromamba for linux-64: https://micro.mamba.pm/api/micromamba/linux-64/latest"
+_HINT = "Name a micromamba for {subdir}: https://micro.mamba.pm/api/micromamba/{subdir}/latest"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class CondaInstaller:
 def choose_installer(
     setting: Setting,
     *,
+    platform: Platform,
     micromamba: Path | None,
     channels: Channels | None,
     store: Store,
@@ -70,6 +71,8 @@ def choose_installer(
     setting
         The setting ``conda_installer``. ``auto`` is py-rattler, which is faster, and which the engine keeps;
         micromamba if the index doesn't have py-rattler for the image's platform.
+    platform
+        That of the image.
     micromamba
         The executable that the user named.
     channels
@@ -89,13 +92,13 @@ def choose_installer(
         py-rattler can't be had, and nothing takes its place; or its wheel doesn't have its digest.
     """
     if setting == "micromamba":
-        return CondaInstaller("micromamba", _executable(micromamba, channels, store))
+        return CondaInstaller("micromamba", _executable(micromamba, platform, channels, store))
     try:
-        return CondaInstaller("rattler", rattler=tuple(_rattler(store, wheel)))
+        return CondaInstaller("rattler", rattler=tuple(_rattler(store, platform, wheel)))
     except HashMismatch:
         raise  # an index that sends other content isn't to be trusted
     except (LockError, FetchError) as error:
-        executable = _executable(micromamba, channels, store) if setting == "auto" else None
+        executable = _executable(micromamba, platform, channels, store) if setting == "auto" else None
         if executable is None:
             raise
         progress.line(
@@ -105,11 +108,13 @@ def choose_installer(
         return CondaInstaller("micromamba", executable)
 
 
-def _executable(named: Path | None, channels: Channels | None, store: Store) -> Path | None:
-    return check_micromamba(named) if named is not None else _from_channel(channels, store)
+def _executable(
+    named: Path | None, platform: Platform, channels: Channels | None, store: Store
+) -> Path | None:
+    return check_micromamba(named, platform) if named is not None else _from_channel(channels, store)
 
 
-def check_micromamba(path: Path) -> Path:
+def check_micromamba(path: Path, platform: Platform) -> Path:
     """Return the path of an executable that the user named, once it has answered as micromamba.
 
     Raises
@@ -126,14 +131,15 @@ def check_micromamba(path: Path) -> Path:
             f"micromamba can't be read: {path}: {error.strerror}",
             hint="Correct --micromamba, IMAGESYNC_MICROMAMBA or `micromamba` in the settings.",
         ) from error
-    if header[:4] != _ELF_X86_64[0] or header[18:20] != _ELF_X86_64[1]:
+    hint = _HINT.format(subdir=platform.subdir)
+    if header[:4] != _ELF or header[18:20] != platform.elf_machine.to_bytes(2, "little"):
         raise UsageError(
-            f"{path} is no program for linux/amd64, on which it has to run in the build.",
-            hint=_HINT,
+            f"{path} is no program for {platform}, on which it has to run in the build.",
+            hint=hint,
         )
-    if this_machine_runs_on(IMAGE_PLATFORM) and not _VERSION.match(_version(path)):
+    if this_machine_runs_on(platform) and not _VERSION.match(_version(path)):
         raise UsageError(
-            f"{path} isn't micromamba: `{path.name} --version` doesn't answer with one.", hint=_HINT
+            f"{path} isn't micromamba: `{path.name} --version` doesn't answer with one.", hint=hint
         )
     return path
 
@@ -159,7 +165,9 @@ def _from_channel(channels: Channels | None, store: Store) -> Path | None:
     """Return the newest micromamba of the channels at the first call; the store keeps it for later ones."""
     if channels is None:
         return None
-    key = f"micromamba of {' '.join(channels.channels)}"
+    key = (
+        f"micromamba of {' '.join(f'{channel}/{channels.platform.subdir}' for channel in channels.channels)}"
+    )
     known = store.recall(key)
     if known is not None:
         return known.path
@@ -214,11 +222,13 @@ async def _member(path: Path, name: str) -> bytes | None:
     return None
 
 
-def _rattler(store: Store, wheel: Callable[[str], StoredFile]) -> Iterator[tuple[str, Path]]:
+def _rattler(
+    store: Store, platform: Platform, wheel: Callable[[str], StoredFile]
+) -> Iterator[tuple[str, Path]]:
     """Yield the files of py-rattler: the installed ones on the image's platform, else a wheel's."""
     import rattler
 
-    if this_machine_runs_on(IMAGE_PLATFORM):
+    if this_machine_runs_on(platform):
         folder = Path(rattler.__file__).parent
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".py", ".so"):

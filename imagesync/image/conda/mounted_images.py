@@ -20,6 +20,7 @@ from imagesync.image.conda.layer import ArchiveImage, archive_key
 from imagesync.image_layout import Label
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress, Task
     from imagesync.engine.engine import Engine
     from imagesync.image.conda.conda_installer import CondaInstaller
@@ -39,7 +40,9 @@ LABEL org.opencontainers.image.title="py-rattler, which installs conda packages 
 """
 
 
-def with_mounted_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> CondaLayer:
+def with_mounted_images(
+    engine: Engine, layer: CondaLayer, *, platform: Platform, progress: Progress
+) -> CondaLayer:
     """Return the layer with images of py-rattler, the archives and their bytecode, which are made if missing.
 
     With Podman, where mounted images are untested, the layer is returned as it is. An engine that refuses
@@ -52,15 +55,19 @@ def with_mounted_images(engine: Engine, layer: CondaLayer, *, progress: Progress
     """
     if engine.info().name == "Podman":
         return layer
-    layer = replace(layer, installer=_with_installer_image(engine, layer.installer, progress=progress))
+    layer = replace(
+        layer, installer=_with_installer_image(engine, layer.installer, platform=platform, progress=progress)
+    )
     try:
-        return replace(layer, images=archive_images(engine, layer, progress=progress))
+        return replace(layer, images=archive_images(engine, layer, platform=platform, progress=progress))
     except EngineError as error:
         progress.line(f"Conda packages are sent with the build, and each time. {error.message}")
         return layer
 
 
-def _with_installer_image(engine: Engine, installer: CondaInstaller, *, progress: Progress) -> CondaInstaller:
+def _with_installer_image(
+    engine: Engine, installer: CondaInstaller, *, platform: Platform, progress: Progress
+) -> CondaInstaller:
     """Return the installer with an image of py-rattler, 80 MB; micromamba is small, and sent each time."""
     if not installer.rattler:
         return installer
@@ -68,7 +75,7 @@ def _with_installer_image(engine: Engine, installer: CondaInstaller, *, progress
     if engine.inspect(reference) is None:
         progress.line(f"Making {reference}, which installs conda packages in builds, once")
         files = [ContextFile.from_file(f"rattler/{name}", path) for name, path in installer.rattler]
-        request = BuildRequest(network="none")
+        request = BuildRequest(network="none", platform=platform.name)
         image_id = engine.build_dockerfile(_INSTALLER_DOCKERFILE, request, progress=progress, files=files)
         engine.tag(image_id, reference)
     return replace(installer, image=reference)
@@ -83,7 +90,9 @@ def _installer_tag(installer: CondaInstaller) -> str:
     return hashlib.sha256(inputs.encode()).hexdigest()[:_TAG_DIGITS]
 
 
-def archive_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> tuple[ArchiveImage, ...]:
+def archive_images(
+    engine: Engine, layer: CondaLayer, *, platform: Platform, progress: Progress
+) -> tuple[ArchiveImage, ...]:
     """Return images that have all archives and all bytecode of the layer; missing files become new ones.
 
     Raises
@@ -100,7 +109,7 @@ def archive_images(engine: Engine, layer: CondaLayer, *, progress: Progress) -> 
         chosen |= found
         if missing:
             to_send.append(missing)
-    chosen |= _send(engine, to_send, progress=progress)
+    chosen |= _send(engine, to_send, platform=platform, progress=progress)
     return tuple(
         ArchiveImage(reference, f"{_FOLDER}/{number}", keys)
         for number, (reference, keys) in enumerate(sorted(chosen.items()))
@@ -143,7 +152,7 @@ def _present(engine: Engine) -> dict[str, frozenset[str]]:
 
 
 def _send(
-    engine: Engine, groups: Sequence[Sequence[StoredFile]], *, progress: Progress
+    engine: Engine, groups: Sequence[Sequence[StoredFile]], *, platform: Platform, progress: Progress
 ) -> dict[str, frozenset[str]]:
     """Make an image of each group of files, concurrently, and return the keys of each, by its reference."""
     if not groups:
@@ -157,7 +166,7 @@ def _send(
         WorkerPool(len(groups), thread_name_prefix="archives") as pool,
     ):
         try:
-            return dict(pool.map(lambda files: _make(engine, files, task, cancelled), groups))
+            return dict(pool.map(lambda files: _make(engine, files, platform, task, cancelled), groups))
         except BaseException:
             # The pool waits for transfers under way, which may be gigabytes.
             cancelled.set()
@@ -165,7 +174,7 @@ def _send(
 
 
 def _make(
-    engine: Engine, files: Sequence[StoredFile], task: Task, cancelled: Event
+    engine: Engine, files: Sequence[StoredFile], platform: Platform, task: Task, cancelled: Event
 ) -> tuple[str, frozenset[str]]:
     """Make an image of files, and return its reference and its keys."""
     by_key = {archive_key(file): file for file in files}
@@ -176,7 +185,7 @@ def _make(
     ]
     size = sum(file.size for file in content)
     pieces = _counted(stream_files(content), task, size, cancelled)
-    engine.import_archive(pieces, reference, labels={Label.ARCHIVES: keys})
+    engine.import_archive(pieces, reference, labels={Label.ARCHIVES: keys}, platform=platform.name)
     return reference, frozenset(by_key)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from imagesync.core.names import canonical_name
+from imagesync.core.platforms import DEFAULT_PLATFORM, find_platform
 from imagesync.indexes.configuration_files import (
     home_folder,
     native_config_folder,
@@ -24,12 +25,16 @@ from imagesync.indexes.configuration_files import (
 from imagesync.indexes.pypi.index_configuration import Binding, IndexConfiguration, Project, Strategy
 from imagesync.indexes.pypi.index_urls import location
 
-_SUBDIR = "linux-64"
 _STRATEGIES = ("first-index", "unsafe-first-match", "unsafe-best-match")
 
 
 def read_pixi(
-    project: Project, environ: Mapping[str, str], *, prefix: Path, platform: str = sys.platform
+    project: Project,
+    environ: Mapping[str, str],
+    *,
+    prefix: Path,
+    markers: Mapping[str, str] | None = None,
+    platform: str = sys.platform,
 ) -> IndexConfiguration:
     """Return pixi's configuration of package indexes for the environment at *prefix*.
 
@@ -41,6 +46,8 @@ def read_pixi(
         Environment variables.
     prefix
         Its folder has the name of the environment in the manifest, whose features apply.
+    markers
+        The marker values of the image.
     platform
         In the terms of ``sys.platform``.
 
@@ -72,7 +79,7 @@ def read_pixi(
         cert=environ.get("SSL_CERT_FILE") or None,
         trusted_hosts=texts(settings.pypi.get("allow-insecure-host")),
         keyring_provider=str(settings.pypi.get("keyring-provider") or "disabled"),
-        bound=tuple(_bindings(features)),
+        bound=tuple(_bindings(features, _subdir(markers))),
         strategy=cast("Strategy", strategy) if strategy in _STRATEGIES else "first-index",
     )
 
@@ -102,10 +109,15 @@ def _find_links(options: Mapping[str, Any], root: Path) -> Iterator[str]:
             yield location(entry["path"], root)
 
 
-def _bindings(features: list[Mapping[str, Any]]) -> Iterator[Binding]:
+def _subdir(markers: Mapping[str, str] | None) -> str:
+    platform = find_platform(f"linux-{markers['platform_machine']}") if markers is not None else None
+    return (platform or DEFAULT_PLATFORM).subdir
+
+
+def _bindings(features: list[Mapping[str, Any]], subdir: str) -> Iterator[Binding]:
     seen = set()
     for feature in features:
-        for scope in (table(feature, "target", _SUBDIR), table(feature, "target", "linux"), feature):
+        for scope in (table(feature, "target", subdir), table(feature, "target", "linux"), feature):
             for name, requirement in table(scope, "pypi-dependencies").items():
                 package = canonical_name(name)
                 if package in seen or not isinstance(requirement, Mapping):

@@ -100,7 +100,7 @@ def _of_project(
     if project.tool == "pixi":
         from imagesync.indexes.pypi.pixi import read_pixi
 
-        return read_pixi(project, environ, prefix=prefix, platform=platform)
+        return read_pixi(project, environ, prefix=prefix, markers=markers, platform=platform)
     if project.tool == "poetry":
         from imagesync.indexes.pypi.poetry import read_poetry
 

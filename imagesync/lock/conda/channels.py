@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.errors import UnsolvableError
-from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
+from imagesync.lock.conda.solver import CondaRequest
 from imagesync.lock.locked_packages import LockedConda
 from imagesync.store.layout import REPODATA
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress
     from imagesync.indexes.conda.channel_access import ChannelUrls, Mirrors
     from imagesync.indexes.conda.conda_configuration import ChannelPriority, CondaConfiguration
@@ -37,6 +38,8 @@ class Channels:
     ----------
     channels
         URLs without credentials, the preferred one first.
+    platform
+        That of the image.
     configured
         Channels as in the user's settings, with their credentials.
     prefix
@@ -59,6 +62,7 @@ class Channels:
         self,
         channels: Sequence[str],
         *,
+        platform: Platform,
         configured: Sequence[str] = (),
         prefix: Path,
         environ: Mapping[str, str],
@@ -69,6 +73,7 @@ class Channels:
         pins: Sequence[str] = (),
     ) -> None:
         self.channels = tuple(channels)
+        self.platform = platform
         self.store = store
         self.progress = progress
         self.cuda = cuda
@@ -169,24 +174,24 @@ class Channels:
         return Repodata(settings, worker_environment(self.configuration, self._environ))
 
     def available(
-        self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
+        self, names: Iterable[str], *, subdirs: Sequence[str] | None = None
     ) -> Mapping[str, tuple[LockedConda, ...]]:
         """Return the packages of the channels; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
-        return self.repodata.available(names, subdirs=subdirs)
+        return self.repodata.available(names, subdirs=subdirs or self.platform.subdirs)
 
     def solve(self, request: CondaRequest) -> tuple[LockedConda, ...]:
         """Return a solution of *request*; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         request = self.completed(request)
         if self.priority == "disabled":
-            return self.repodata.solve(request, strict=False)
+            return self.repodata.solve(request, platform=self.platform, strict=False)
         try:
-            return self.repodata.solve(request)
+            return self.repodata.solve(request, platform=self.platform)
         except UnsolvableError as error:
             if self.priority == "strict" or len(self.channels) < 2:
                 raise
             first = error
         try:
-            return self.repodata.solve(request, strict=False)
+            return self.repodata.solve(request, platform=self.platform, strict=False)
         except UnsolvableError:
             raise first from None
 

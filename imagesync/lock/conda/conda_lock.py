@@ -18,18 +18,18 @@ from imagesync.core.installation import module_command
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.conda_program import CondaExecutable, find_conda
-from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
+from imagesync.lock.conda.solver import CondaRequest
 from imagesync.lock.locked_packages import LockedConda
 
 if TYPE_CHECKING:
     from conda_lock.lockfile.v2prelim.models import LockedDependency
 
+    from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress
     from imagesync.indexes.conda.conda_configuration import ChannelPriority
     from imagesync.lock.conda.channels import Channels
     from imagesync.scan.environment import CondaRecord
 
-_PLATFORM = "linux-64"
 # Phrases of conda, mamba and micromamba for a request without a solution, as opposed to other failures.
 _UNSOLVABLE = (
     "could not solve",
@@ -67,6 +67,11 @@ class CondaLockSolver:
     micromamba: Path | None = None
 
     @property
+    def platform(self) -> Platform:
+        """Return the platform of the image."""
+        return self.user_channels.platform
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Return the URLs of the channels without credentials, the preferred one first."""
         return self.user_channels.channels
@@ -87,7 +92,7 @@ class CondaLockSolver:
         return self.user_channels.pins
 
     def available(
-        self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
+        self, names: Iterable[str], *, subdirs: Sequence[str] | None = None
     ) -> Mapping[str, tuple[LockedConda, ...]]:
         """Return the packages of the channels; see :class:`~imagesync.lock.conda.solver.CondaSolver`."""
         return self.user_channels.available(names, subdirs=subdirs)
@@ -150,7 +155,7 @@ class CondaLockSolver:
             json.dumps(
                 {
                     "channels": [*self.user_channels.channels, "nodefaults"],
-                    "platforms": [_PLATFORM],
+                    "platforms": [self.platform.subdir],
                     "dependencies": [*request.specs, *frozen],
                 }
             ),
@@ -160,12 +165,14 @@ class CondaLockSolver:
             v.name: v.version if v.build == "0" else f"{v.version} {v.build}"
             for v in request.virtual_packages
         }
-        virtual.write_text(json.dumps({"subdirs": {_PLATFORM: {"packages": packages}}}), encoding="utf-8")
+        virtual.write_text(
+            json.dumps({"subdirs": {self.platform.subdir: {"packages": packages}}}), encoding="utf-8"
+        )
         (folder / "lookup.json").write_text("{}", encoding="utf-8")
         command = [
             *module_command("conda_lock", "-W", "ignore"),
             *("lock", "--kind", "lock"),
-            *("--conda", str(executable.path), "--platform", _PLATFORM),
+            *("--conda", str(executable.path), "--platform", self.platform.subdir),
             *("--file", str(source), "--lockfile", str(locked), "--virtual-package-spec", str(virtual)),
             # An empty table of names: pip's packages aren't locked here.
             *("--pypi_to_conda_lookup_file", (folder / "lookup.json").as_uri()),

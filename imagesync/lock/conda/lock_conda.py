@@ -152,7 +152,7 @@ def _explained(
     found = explain(constraints, solvable, seconds=_SECONDS)
     return UnsolvableError(
         f"The packages in 'add.conda' can't be added to what is installed: {error.message}"
-        + contradiction([_described(spec, additions) for spec in found.conflict], "linux-64"),
+        + contradiction([_described(spec, additions) for spec in found.conflict], solver.platform.subdir),
         hint=(
             f"{way_out([[_spec_name(spec) for spec in remedy] for remedy in found.remedies])}\n"
             if found.remedies

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import Platform
 from imagesync.errors import ArtifactGone, FetchError, UnsolvableError
 from imagesync.lock.conda.archive_files import read_archives
 from imagesync.lock.conda.locked_records import external_record, refuse_duplicates
@@ -42,7 +43,10 @@ def repack(package: PlannedConda, reason: str, content: RecordDistributions) -> 
 
 
 def repack_missing(
-    packages: Sequence[PlannedConda], channels: Sequence[str], content: RecordDistributions
+    packages: Sequence[PlannedConda],
+    channels: Sequence[str],
+    platform: Platform,
+    content: RecordDistributions,
 ) -> tuple[VendoredPackage, ...]:
     """Return the distributions of conda packages that no channel has, as wheels of their installed files.
 
@@ -59,7 +63,7 @@ def repack_missing(
         if not found:
             refused.append((package, "no channel has it, and its installed files can't stand in for it"))
     if refused:
-        raise refusal(refused, channels)
+        raise refusal(refused, channels, platform)
     return tuple(vendored)
 
 

@@ -20,7 +20,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import rattler
 from rattler import exceptions
@@ -28,8 +28,6 @@ from rattler.config import Config
 from rattler.networking import Client
 
 from imagesync.core.scratch import scratch_folder
-
-PLATFORMS: Final = ("linux-64", "noarch")
 
 
 def main() -> None:
@@ -89,7 +87,7 @@ class _Answers:
             self._channels,
             question["specs"],
             gateway=self._gateway,
-            platforms=PLATFORMS,
+            platforms=question["subdirs"],
             pinned_packages=[_record(package) for package in question["frozen"]],
             locked_packages=[_record(package) for package in question["preferred"]],
             virtual_packages=[_virtual(*fields) for fields in question["virtual_packages"]],

@@ -17,10 +17,11 @@ from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import own_installation
 from imagesync.core.limits import limit_memory
 from imagesync.core.names import canonical_name
+from imagesync.core.platforms import Platform
 from imagesync.core.progress import REQUEST_EVENT
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.conda.channel_access import ChannelSettings
-from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest
+from imagesync.lock.conda.solver import CondaRequest
 from imagesync.lock.locked_packages import Artifact, LockedConda
 from imagesync.lock.wheel_tags import filename_of
 
@@ -46,7 +47,7 @@ class Repodata:
         self._process: _Process | None = None
 
     def available(
-        self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
+        self, names: Iterable[str], *, subdirs: Sequence[str]
     ) -> dict[str, tuple[LockedConda, ...]]:
         """Return the packages of the channels by name, oldest first; unknown names are omitted."""
         requested = sorted(set(names))
@@ -55,13 +56,17 @@ class Repodata:
             found[record["name"]].append(locked(record))
         return {name: tuple(records) for name, records in found.items() if records}
 
-    def solve(self, request: CondaRequest, *, strict: bool = True) -> tuple[LockedConda, ...]:
+    def solve(
+        self, request: CondaRequest, *, platform: Platform, strict: bool = True
+    ) -> tuple[LockedConda, ...]:
         """Return the packages that satisfy *request*, sorted by name; those of *request* as the same values.
 
         Parameters
         ----------
         request
             The request.
+        platform
+            The platform to solve for.
         strict
             Take each name from its first channel only.
 
@@ -77,6 +82,7 @@ class Repodata:
                 "specs": request.specs,
                 "constraints": request.constraints,
                 "strict": strict,
+                "subdirs": platform.subdirs,
                 "frozen": [_fields(package) for package in (*request.frozen, *request.externally_provided)],
                 "preferred": [_fields(package) for package in request.preferred],
                 "virtual_packages": [[v.name, v.version, v.build] for v in request.virtual_packages],

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import Platform
 from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.locked_records import external_record, lock_record
 from imagesync.lock.conda.preferences import (
@@ -36,7 +37,7 @@ def solve_platform(
     solver: CondaSolver,
     virtual_packages: tuple[VirtualPackage, ...],
 ) -> CondaResult:
-    """Return packages for linux-64 for an environment of another platform.
+    """Return packages for the image's platform for an environment of another one.
 
     *local_subdir* is the subdirectory of channels that the environment was installed from, such as
     ``osx-arm64``, and *python* its feature version, such as ``3.11``.
@@ -58,7 +59,7 @@ def solve_platform(
     frozen = [archive for package in unlisted if solver.has_archive(archive := lock_record(package))]
     missing = tuple(p for p in unlisted if p.name not in {archive.name for archive in frozen})
     preferences = [_preference(p, found[p.name], solver) for p in installed if p.name in found]
-    _refuse_unavailable(preferences)
+    _refuse_unavailable(preferences, solver.platform)
     # Wheels of their installed files replace them.
     repacked = tuple(external_record(package.name, package.version, package.build) for package in missing)
     request = CondaRequest((), virtual_packages, frozen=tuple(frozen), externally_provided=repacked)
@@ -69,9 +70,9 @@ def solve_platform(
     return CondaResult(
         packages=tuple(with_plan(package, by_name.get(package.name)) for package in packages),
         deviations=(
-            *(_left_out(package, local_subdir) for package in left_out),
-            *_deviations(packages, preferences, reasons),
-            *_new_packages(packages, planned),
+            *(_left_out(package, local_subdir, solver.platform) for package in left_out),
+            *_deviations(packages, preferences, reasons, solver.platform),
+            *_new_packages(packages, planned, solver.platform),
         ),
         missing=missing,
         channels=solver.channels,
@@ -99,7 +100,7 @@ def _split_lacking(
     left_out, missing, refused = [], [], []
     for package in lacking:
         if package.level in (Level.CRITICAL, Level.EXACT) and not package.takes_nearest:
-            refused.append((package, "no channel has it for linux-64 or noarch"))
+            refused.append((package, f"no channel has it for {' or '.join(solver.platform.subdirs)}"))
         elif package.name in elsewhere:
             left_out.append(package)
         elif package.record is not None and package.record.subdir == "noarch":
@@ -107,17 +108,21 @@ def _split_lacking(
         else:
             refused.append((package, "no channel has it, for any platform"))
     if refused:
-        raise refusal(refused, solver.channels)
+        raise refusal(refused, solver.channels, solver.platform)
     return left_out, tuple(missing)
 
 
-def _refuse_unavailable(preferences: Sequence[Preference]) -> None:
+def _refuse_unavailable(preferences: Sequence[Preference], platform: Platform) -> None:
     """Raise an error that names each package without an allowed version in the channels."""
     unavailable = [entry for entry in preferences if not entry.version]
     if unavailable:
         raise refusal(
-            [(entry.planned, f"the channel has {_choice(entry)} for linux-64") for entry in unavailable],
+            [
+                (entry.planned, f"the channel has {_choice(entry)} for {platform.subdir}")
+                for entry in unavailable
+            ],
             sorted({entry.candidates[0].channel for entry in unavailable if entry.candidates}),
+            platform,
         )
 
 
@@ -198,13 +203,18 @@ def with_plan(package: LockedConda, planned: PlannedConda | None) -> LockedConda
 
 
 def _deviations(
-    packages: Sequence[LockedConda], preferences: Sequence[Preference], reasons: dict[str, str]
+    packages: Sequence[LockedConda],
+    preferences: Sequence[Preference],
+    reasons: dict[str, str],
+    platform: Platform,
 ) -> Iterable[Deviation]:
     by_name = {package.name: package for package in packages}
     for entry in preferences:
         planned, locked = entry.planned, by_name[entry.name].version
         if locked == planned.version:
-            if deviation := _variant_deviation(entry, by_name[entry.name], reasons.get(entry.name, "")):
+            if deviation := _variant_deviation(
+                entry, by_name[entry.name], reasons.get(entry.name, ""), platform
+            ):
                 yield deviation
             continue
         channels = " and ".join(_channels(entry))
@@ -212,23 +222,24 @@ def _deviations(
             reason = reasons.get(entry.name, "the solver chose it together with the other packages")
             reason = f"{reason.removesuffix('.')}; {channels} has {_choice(entry)}"
         else:
-            reason = f"{channels} has no {planned.version} for linux-64; it has {_choice(entry)}"
+            reason = f"{channels} has no {planned.version} for {platform.subdir}; it has {_choice(entry)}"
             reason += f"; {reasons[entry.name]}" if entry.name in reasons else ""
         yield Deviation(
             planned.name, planned.version, locked, planned.level, reason, "conda", planned.requested
         )
 
 
-def _variant_deviation(entry: Preference, locked: LockedConda, reason: str) -> Deviation | None:
+def _variant_deviation(
+    entry: Preference, locked: LockedConda, reason: str, platform: Platform
+) -> Deviation | None:
     """Return the deviation of a package of the local version and another variant."""
     planned, local, found = entry.planned, variant_of(entry.planned.build), variant_of(locked.build)
     # Where a channel has no usual build for Linux, as of tk, its variant is the usual one.
     if local == found or (not local and "" not in entry.variants):
         return None
     variants = ", ".join(variant or "the usual build" for variant in sorted(entry.variants))
-    words = (
-        f"another variant of the same version; {' and '.join(_channels(entry))} has {variants} for linux-64"
-    )
+    channels = " and ".join(_channels(entry))
+    words = f"another variant of the same version; {channels} has {variants} for {platform.subdir}"
     return Deviation(
         planned.name,
         f"{planned.version} {planned.build}",
@@ -250,13 +261,15 @@ def _choice(entry: Preference) -> str:
     return f"{shown_versions(entry.candidates)}{pinned}"
 
 
-def _left_out(planned: PlannedConda, local_subdir: str) -> Deviation:
-    reason = f"the channels have it for {local_subdir} and not for linux-64 or noarch"
+def _left_out(planned: PlannedConda, local_subdir: str, platform: Platform) -> Deviation:
+    reason = f"the channels have it for {local_subdir} and not for {' or '.join(platform.subdirs)}"
     level = Level.PLATFORM_ONLY
     return Deviation(planned.name, planned.version, "", level, reason, "conda", planned.requested)
 
 
-def _new_packages(packages: Sequence[LockedConda], planned: Sequence[PlannedConda]) -> Iterable[Deviation]:
+def _new_packages(
+    packages: Sequence[LockedConda], planned: Sequence[PlannedConda], platform: Platform
+) -> Iterable[Deviation]:
     """Yield a deviation for each new Python package; libraries of the platform don't count."""
     known = {package.name for package in planned}
     required_by: dict[str, list[str]] = {}
@@ -267,5 +280,5 @@ def _new_packages(packages: Sequence[LockedConda], planned: Sequence[PlannedCond
         if package.name in known or not package.distributions:
             continue
         by = ", ".join(required_by.get(package.name, ()))
-        reason = f"required by {by or 'a package that comes in'} on linux-64"
+        reason = f"required by {by or 'a package that comes in'} on {platform.subdir}"
         yield Deviation(package.name, "", package.version, Level.COMPATIBLE, reason, "conda")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import Platform
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.lock.conda.preferences import Preference
 from imagesync.lock.conda.solver import CondaRequest, CondaSolver
@@ -16,10 +17,11 @@ from imagesync.plan.plan import PlannedConda
 # Time limits in seconds: for the search for the smallest remedies, and for one question.
 _SECONDS = 10.0
 _QUESTION = 5.0
-_PLATFORM = "linux-64"
 
 
-def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]) -> UnsolvableError:
+def refusal(
+    refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str], platform: Platform
+) -> UnsolvableError:
     """Return the error for packages without a version in the channels that their levels allow.
 
     Parameters
@@ -28,6 +30,8 @@ def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]
         The packages, each with the reason.
     channels
         URLs of the channels.
+    platform
+        That of the image.
     """
     lines = [f"- {package.name} ({_allowance(package)}): {reason}" for package, reason in refused]
     subject = "1 conda package" if len(refused) == 1 else f"{len(refused)} conda packages"
@@ -35,8 +39,8 @@ def refusal(refused: Sequence[tuple[PlannedConda, str]], channels: Sequence[str]
     if levels := levels_that_help(package for package, _ in refused):
         ways.append(levels)
     return UnsolvableError(
-        f"No version that the plan allows of {subject} is there for linux-64 ({', '.join(channels)}):\n"
-        + "\n".join(lines),
+        f"No version that the plan allows of {subject} is there for {platform.subdir} "
+        f"({', '.join(channels)}):\n" + "\n".join(lines),
         hint="\n".join(ways),
     )
 
@@ -71,7 +75,7 @@ def with_explanation(
     found: Explanation[Preference | str] = explain(constraints, solvable, seconds=_SECONDS)
     return UnsolvableError(
         f"No set of conda packages satisfies the plan: {error.message}"
-        + contradiction([_described(each) for each in found.conflict], _PLATFORM),
+        + contradiction([_described(each) for each in found.conflict], solver.platform.subdir),
         hint=_hint(found),
     )
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from imagesync.lock.lock import Deviation, Target
 from imagesync.lock.locked_packages import LockedConda
-from imagesync.lock.wheel_tags import machine
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.indexes.conda.conda_configuration import ChannelPriority
     from imagesync.plan.plan import PlannedConda
     from imagesync.scan.environment import CondaRecord
 
-IMAGE_SUBDIRS: Final = ("linux-64", "noarch")
 # An image has no kernel. Containers have run on this one for years, and conda-lock assumes it.
 _LINUX = "5.10"
 
@@ -34,7 +33,8 @@ def virtual_packages(target: Target, *, cuda: str = "") -> tuple[VirtualPackage,
 
     *cuda* is the CUDA version that the drivers of the cluster's machines support, such as ``12.4``.
 
-    >>> target = Target("linux/amd64", "3.11.7", (2, 36))
+    >>> from imagesync.core.platforms import LINUX_AMD64
+    >>> target = Target(LINUX_AMD64, "3.11.7", (2, 36))
     >>> [f"{package.name}={package.version}" for package in virtual_packages(target, cuda="12.4")]
     ['__glibc=2.36', '__linux=5.10', '__unix=0', '__archspec=1', '__cuda=12.4']
     """
@@ -42,7 +42,7 @@ def virtual_packages(target: Target, *, cuda: str = "") -> tuple[VirtualPackage,
         VirtualPackage("__glibc", ".".join(map(str, target.glibc))),
         VirtualPackage("__linux", _LINUX),
         VirtualPackage("__unix", "0"),
-        VirtualPackage("__archspec", "1", machine(target)),
+        VirtualPackage("__archspec", "1", target.platform.machine),
     )
     return (*packages, VirtualPackage("__cuda", cuda)) if cuda else packages
 
@@ -106,7 +106,11 @@ class CondaResult:
 
 
 class CondaSolver(Protocol):
-    """A solver for the user's channels, for linux-64 and noarch."""
+    """A solver for the user's channels, for the platform of the image."""
+
+    @property
+    def platform(self) -> Platform:
+        """Return the platform of the image."""
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -125,7 +129,7 @@ class CondaSolver(Protocol):
         """Return the match specs that limit packages that aren't frozen."""
 
     def available(
-        self, names: Iterable[str], *, subdirs: Sequence[str] = IMAGE_SUBDIRS
+        self, names: Iterable[str], *, subdirs: Sequence[str] | None = None
     ) -> Mapping[str, tuple[LockedConda, ...]]:
         """Return the packages of the channels by name, oldest first; unknown names are omitted.
 
@@ -134,7 +138,7 @@ class CondaSolver(Protocol):
         names
             Conda names.
         subdirs
-            Subdirectories of the channels: those of the image, or that of the local platform.
+            Subdirectories of the channels, such as that of the local platform; by default those of the image.
 
         Raises
         ------

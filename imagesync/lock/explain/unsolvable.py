@@ -73,7 +73,7 @@ def with_explanation(
     names = {each.name for each in conflict}
     return UnsolvableError(
         f"{summary}: {error.message}"
-        + contradiction([each.describe(names) for each in conflict], request.target.platform),
+        + contradiction([each.describe(names) for each in conflict], request.target.platform.name),
         hint=_hint([search.remedy([constraints[number] for number in remedy]) for remedy in remedies], plan)
         or hint,
     )

@@ -10,8 +10,9 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.platforms import Platform
 from imagesync.lock.conda.locked_records import from_record
-from imagesync.lock.conda.solver import IMAGE_SUBDIRS, CondaRequest, CondaSolver, virtual_packages
+from imagesync.lock.conda.solver import CondaRequest, CondaSolver, virtual_packages
 from imagesync.scan.conda.prefix_records import read_record_file
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def find_pip(lock: Lock, *, prefix: str, solver: CondaSolver) -> tuple[LockedCon
         The channels have no pip beside these packages, or don't answer.
     """
     present = {package.name for package in lock.conda}
-    found = _installed(prefix, present)
+    found = _installed(prefix, present, solver.platform)
     if not found:
         machine_has = virtual_packages(lock.target, cuda=solver.cuda)
         specs = ("pip", *sorted(present))
@@ -55,7 +56,7 @@ def find_pip(lock: Lock, *, prefix: str, solver: CondaSolver) -> tuple[LockedCon
     return tuple(sorted(added, key=lambda package: package.name))
 
 
-def _installed(prefix: str, present: Container[str]) -> tuple[LockedConda, ...]:
+def _installed(prefix: str, present: Container[str], platform: Platform) -> tuple[LockedConda, ...]:
     """Return the installed pip and what it needs, or nothing if a part isn't for the image's platform."""
     found: dict[str, LockedConda] = {}
     wanted = ["pip"]
@@ -63,7 +64,7 @@ def _installed(prefix: str, present: Container[str]) -> tuple[LockedConda, ...]:
         name = wanted.pop()
         if name in found or name in present or name.startswith("__"):
             continue
-        package = _record(prefix, name)
+        package = _record(prefix, name, platform)
         if package is None:
             return ()
         found[name] = package
@@ -71,12 +72,12 @@ def _installed(prefix: str, present: Container[str]) -> tuple[LockedConda, ...]:
     return tuple(found.values())
 
 
-def _record(prefix: str, name: str) -> LockedConda | None:
+def _record(prefix: str, name: str, platform: Platform) -> LockedConda | None:
     for path in sorted(Path(prefix, "conda-meta").glob(f"{name}-*.json")):
         try:
             record = read_record_file(str(path)).record
         except (OSError, ValueError, RecursionError):
             continue
-        if record.name == name and record.subdir in IMAGE_SUBDIRS and record.url and record.sha256:
+        if record.name == name and record.subdir in platform.subdirs and record.url and record.sha256:
             return from_record(record)
     return None

@@ -12,11 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import Level, canonical_name, is_valid_conda_part, is_valid_name
+from imagesync.core.platforms import Platform
 from imagesync.core.text import counted
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import Artifact, VendoredPackage
-from imagesync.lock.wheel_tags import filename_of, machine
+from imagesync.lock.wheel_tags import filename_of
 from imagesync.plan.plan import PlannedPackage
 from imagesync.plan.specifiers import arbitrary
 from imagesync.scan.environment import Source
@@ -202,7 +203,7 @@ def refuse_choice(path: Path, what: str, wanted: Iterable[str]) -> None:
     chosen_names(path, what, wanted, ())
 
 
-def recorded_target(path: Path, metadata: CustomMetadata, python: str, platform: str) -> Target:
+def recorded_target(path: Path, metadata: CustomMetadata, python: str, platform: Platform) -> Target:
     """Return the target that a lock file records; what it doesn't say is empty, and its glibc 0.0.
 
     Parameters
@@ -214,7 +215,7 @@ def recorded_target(path: Path, metadata: CustomMetadata, python: str, platform:
     python
         The version of conda's Python among the packages; empty if there is none.
     platform
-        ``linux/amd64``.
+        That of the image.
 
     Raises
     ------
@@ -308,7 +309,7 @@ def marker_values(target: Target) -> Environment:
         "implementation_name": target.implementation,
         "implementation_version": target.python_version,
         "os_name": "posix",
-        "platform_machine": machine(target),
+        "platform_machine": target.platform.machine,
         "platform_python_implementation": "CPython",
         "platform_release": "",
         "platform_system": "Linux",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.credentials import reason_of
 from imagesync.core.limits import LOCK_FILE
-from imagesync.core.platforms import IMAGE_PLATFORM
+from imagesync.core.platforms import Platform
 from imagesync.errors import UsageError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.lockfile.custom_metadata import CustomMetadata
@@ -68,17 +68,17 @@ class ReadRequest(NamedTuple):
         artifacts of a package, or doesn't say which Python it is for.
     environ
         Environment variables, for credentials in URLs (``${TOKEN}``) and for uv.
+    platform
+        That of the image.
     selection
         The part to take.
-    platform
-        ``linux/amd64``.
     """
 
     path: Path
     target: Callable[[], Target]
     environ: Mapping[str, str]
+    platform: Platform
     selection: Selection = Selection()
-    platform: str = IMAGE_PLATFORM
 
 
 @dataclass(frozen=True)

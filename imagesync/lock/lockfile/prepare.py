@@ -182,7 +182,7 @@ def check_target(read: ReadLock, base: BaseImage, target: Target) -> Lock:
     if unfit:
         more = [f"- and {len(unfit) - _SHOWN} more"] if len(unfit) > _SHOWN else []
         raise LockError(
-            f"{read.path} doesn't fit the image (linux, x86-64, Python {target.minor}, "
+            f"{read.path} doesn't fit the image ({target.platform}, Python {target.minor}, "
             f"glibc {'.'.join(map(str, target.glibc))}):\n" + "\n".join([*unfit[:_SHOWN], *more]),
             hint="Choose another base image (--base), or lock again for this one.",
         )

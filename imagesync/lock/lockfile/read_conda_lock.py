@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
-from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import LockError
 from imagesync.lock.conda.conda_lock_file import parse_file
 from imagesync.lock.lock import Lock
@@ -41,7 +40,7 @@ _ALIAS = "https://conda.anaconda.org"
 def read(request: ReadRequest) -> ReadLock:
     """Return the lock of a file of conda-lock, version 1 or 2 of the format."""
     lockfile = parse_file(request.path)
-    subdir = SUBDIRS[request.platform]
+    subdir = request.platform.subdir
     _refuse_other_platform(request.path, lockfile, subdir)
     custom_metadata = CustomMetadata(lockfile.metadata.custom_metadata)
     read = _read(_Reader(request, custom_metadata), lockfile, subdir)

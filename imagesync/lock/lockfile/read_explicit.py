@@ -12,7 +12,6 @@ from dataclasses import replace
 from urllib.parse import unquote
 
 from imagesync.core.names import canonical_name
-from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import LockError
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import LockedConda, LockedPackage, VendoredPackage
@@ -47,7 +46,7 @@ def read(request: ReadRequest) -> ReadLock:
     selection = request.selection
     refuse_choice(path, "group", (*selection.groups, *selection.extras))
     refuse_choice(path, "environment", filter(None, (selection.environment,)))
-    subdir = SUBDIRS[request.platform]
+    subdir = request.platform.subdir
     stated = _PLATFORM.search(text)
     if stated is not None and stated[1] != subdir:
         raise _other_platform(request, stated[1])
@@ -60,7 +59,7 @@ def read(request: ReadRequest) -> ReadLock:
 
 
 def _other_platform(request: ReadRequest, subdir: str) -> LockError:
-    wanted = SUBDIRS[request.platform]
+    wanted = request.platform.subdir
     return LockError(
         f"{request.path} is locked for {subdir}, and the image is for {wanted}.",
         hint=f"Lock for it: conda-lock lock --kind explicit --platform {wanted}",
@@ -125,7 +124,7 @@ class _Reader:
         facts = self.metadata.conda_package(name)
         artifact = replace(artifact, size=facts.pop("size", None))
         place = {**place_of(artifact), **facts}
-        if place["subdir"] not in (SUBDIRS[self.request.platform], "noarch"):
+        if place["subdir"] not in (self.request.platform.subdir, "noarch"):
             raise _other_platform(self.request, place["subdir"])
         entry = {"name": name, "version": version, "md5": known["md5"] or "", **place}
         return LockedConda.from_dict({**entry, "artifact": artifact.to_dict()})

@@ -12,7 +12,6 @@ from urllib.parse import unquote
 
 from imagesync.core.credentials import redact
 from imagesync.core.names import canonical_name
-from imagesync.core.platforms import SUBDIRS
 from imagesync.core.strict_json import load_json
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.conda.repodata import locked
@@ -44,7 +43,7 @@ def read(request: ReadRequest) -> ReadLock:
     """Return the lock of one environment of a ``pixi.lock``, version 6 or later."""
     path, selection = request.path, request.selection
     refuse_choice(path, "group", (*selection.groups, *selection.extras))
-    environments = _environments(path, SUBDIRS[request.platform])
+    environments = _environments(path, request.platform.subdir)
     (name,) = chosen_names(path, "environment", (selection.environment or _DEFAULT,), environments)
     chosen = environments[name]
     _refuse_other_platform(request, name, chosen["platforms"])
@@ -92,7 +91,7 @@ def _environments(path: Path, subdir: str) -> Mapping[str, Any]:
 
 
 def _refuse_other_platform(request: ReadRequest, name: str, platforms: Sequence[str]) -> None:
-    subdir = SUBDIRS[request.platform]
+    subdir = request.platform.subdir
     if subdir not in platforms:
         raise LockError(
             f"{request.path} has the environment {name!r} for {', '.join(platforms) or 'no platform'}, "

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.files import copy_file, write_text
 from imagesync.core.names import canonical_name
-from imagesync.core.platforms import SUBDIRS
 from imagesync.errors import UsageError
 from imagesync.lock.conda.locked_records import topological_order
 from imagesync.lock.lockfile.custom_metadata import HEAD, to_metadata
@@ -153,7 +152,7 @@ def render_explicit(bundle: Bundle, *, name: str) -> str:
     ]
     pip = [f"# pip {line}" for line in _pip_lines(bundle)]
     header = _EXPLICIT.format(
-        name=name, platform=SUBDIRS[lock.target.platform], pip=_PIP.format(name=name) if pip else ""
+        name=name, platform=lock.target.platform.subdir, pip=_PIP.format(name=name) if pip else ""
     )
     metadata = to_metadata(bundle.plan, lock, not_in_image=[package.name for package in bundle.pip])
     facts = [f"# {key}: {value}" for key, value in metadata.items()]
@@ -200,10 +199,11 @@ def render_pylock(bundle: Bundle) -> str:
     from packaging.version import Version
 
     lock = bundle.lock
+    machine = lock.target.platform.machine
     packages = sorted(_pylock_packages(bundle), key=lambda package: package.name)
     pylock = Pylock(
         lock_version=Version("1.0"),
-        environments=[Marker(f"sys_platform == 'linux' and platform_machine == '{_machine(bundle)}'")],
+        environments=[Marker(f"sys_platform == 'linux' and platform_machine == '{machine}'")],
         requires_python=SpecifierSet(f"=={lock.target.minor}.*"),
         created_by="imagesync",
         packages=packages,
@@ -211,12 +211,6 @@ def render_pylock(bundle: Bundle) -> str:
     )
     pylock.validate()
     return tomli_w.dumps(dict(pylock.to_dict()))
-
-
-def _machine(bundle: Bundle) -> str:
-    from imagesync.lock.wheel_tags import machine
-
-    return machine(bundle.lock.target)
 
 
 def _pylock_packages(bundle: Bundle) -> Iterator[Package]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.names import canonical_name
-from imagesync.core.platforms import SUBDIRS
 from imagesync.lock.conda.conda_lock_file import make_file
 from imagesync.lock.conda.locked_records import topological_order
 from imagesync.lock.lock import Lock
@@ -70,7 +69,7 @@ def is_local(artifact: Artifact) -> bool:
 def to_lockfile(bundle: Bundle) -> Lockfile:
     """Return *bundle* as a lock file of conda-lock, without credentials and local paths."""
     lock = bundle.lock
-    platform = SUBDIRS[lock.target.platform]
+    platform = lock.target.platform.subdir
     common = {"platform": platform, "categories": {"main"}}
     return make_file(
         entries=[{**common, **entry} for entry in (*_conda_entries(bundle), *_pip_entries(bundle))],
@@ -102,7 +101,7 @@ def _conda_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
 
 def _pip_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:
     paths = bundle.paths
-    markers = target_markers(bundle.plan.python)
+    markers = target_markers(bundle.plan.python, bundle.lock.target.platform)
     for package in bundle.lock.packages:
         yield _pip_entry(
             package.name,

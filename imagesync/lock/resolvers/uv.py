@@ -37,7 +37,7 @@ from imagesync.lock.resolvers.resolver import (
     with_digest,
     write_metadata_wheels,
 )
-from imagesync.lock.wheel_tags import best_artifact, filename_of, machine
+from imagesync.lock.wheel_tags import best_artifact, filename_of
 from imagesync.settings.bases import base_hint
 
 if TYPE_CHECKING:
@@ -201,7 +201,6 @@ def _executable() -> str:
 
 
 def _python_platform(target: Target) -> str:
-    name = machine(target)
     major, minor = target.glibc
     known = [glibc for glibc in _GLIBC if (major, minor) >= (2, glibc)]
     if not known:
@@ -209,7 +208,7 @@ def _python_platform(target: Target) -> str:
             f"The base image's glibc {major}.{minor} is older than any that uv resolves for (2.17).",
             hint=base_hint(target.minor),
         )
-    return f"{name}-manylinux_2_{known[-1]}"
+    return f"{target.platform.machine}-manylinux_2_{known[-1]}"
 
 
 def _preferences(preferred: Mapping[NormalizedName, str]) -> str:

@@ -11,10 +11,8 @@ import os
 import struct
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
-X86_64: Final = 62
-"""``e_machine`` of x86-64."""
 _LITTLE_64 = b"\x7fELF\x02\x01"
 _PT_LOAD, _PT_DYNAMIC = 1, 2
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29

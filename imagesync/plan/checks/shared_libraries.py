@@ -18,8 +18,9 @@ from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.files import read_bytes
+from imagesync.core.platforms import Platform
 from imagesync.plan.checks.apt_packages import DRIVERS
-from imagesync.plan.checks.elf import X86_64, DynamicSection, origin_folders, read_dynamic, read_dynamic_of
+from imagesync.plan.checks.elf import DynamicSection, origin_folders, read_dynamic, read_dynamic_of
 from imagesync.plan.plan import Plan
 from imagesync.scan.distributions.metadata import read_record
 
@@ -27,7 +28,7 @@ _FORMAT = 1
 _SHARED = re.compile(r"\.so(?:\.[0-9A-Za-z_]+)*\Z")
 _CONDA_SHARED = re.compile(rb'"([^"\\\n]+\.so(?:\.[0-9A-Za-z_]+)*)"')
 _DATA = re.compile(r"[^/]+\.data/(?:purelib|platlib)/")
-_LINKER = "ld-linux-x86-64.so.2"
+_LINKER = "ld-linux"  # of each architecture
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def installed_files(plan: Plan, *, cache: Path | None = None) -> tuple[PackageFi
     """Return the files of the installed packages of *plan* that the image gets; *cache* is a folder."""
     owners = tuple(_installed(plan))
     paths = [path for _, _, location, files in owners for path in _libraries(location, files)]
-    sections = _read_sections(paths, cache and cache_path(cache, "elf", plan.python.prefix))
+    sections = _read_sections(paths, cache and cache_path(cache, "elf", plan.python.prefix), plan.platform)
     return tuple(
         PackageFiles(
             name,
@@ -76,7 +77,9 @@ def installed_files(plan: Plan, *, cache: Path | None = None) -> tuple[PackageFi
     )
 
 
-def wheel_files(wheel: Path, name: str, version: str, *, cache: Path | None = None) -> PackageFiles:
+def wheel_files(
+    wheel: Path, name: str, version: str, *, platform: Platform, cache: Path | None = None
+) -> PackageFiles:
     """Return the files of the package *name* in a wheel, as they lie in site-packages."""
     from zipfile import ZipFile
 
@@ -97,7 +100,7 @@ def wheel_files(wheel: Path, name: str, version: str, *, cache: Path | None = No
         with ZipFile(wheel) as archive:
             return archive.read(members[file])
 
-    return PackageFiles(name, version, location, tuple(members), read_member, _sections(known))
+    return PackageFiles(name, version, location, tuple(members), read_member, _sections(known, platform))
 
 
 def _installed(plan: Plan) -> Iterator[tuple[str, str, str, list[str]]]:
@@ -127,8 +130,10 @@ def _reader(location: str) -> Callable[[str], bytes]:
     return lambda file: read_bytes(os.path.join(location, file))
 
 
-def _read_sections(paths: Iterable[str], cached: Path | None) -> dict[str, DynamicSection]:
-    """Return the dynamic section of each of *paths* that is a library of x86-64."""
+def _read_sections(
+    paths: Iterable[str], cached: Path | None, platform: Platform
+) -> dict[str, DynamicSection]:
+    """Return the dynamic section of each of *paths* that is a library for *platform*."""
     known = (read_cache(cached, key=_FORMAT) if cached is not None else None) or {}
     entries = {}
     for path in paths:
@@ -144,12 +149,12 @@ def _read_sections(paths: Iterable[str], cached: Path | None) -> dict[str, Dynam
         entries[path] = entry
     if cached is not None and entries != known:
         write_cache(cached, entries, key=_FORMAT)
-    return _sections({path: values for path, (_, values) in entries.items() if values is not None})
+    return _sections({path: values for path, (_, values) in entries.items() if values is not None}, platform)
 
 
-def _sections(values: Mapping[str, list[object]]) -> dict[str, DynamicSection]:
+def _sections(values: Mapping[str, list[object]], platform: Platform) -> dict[str, DynamicSection]:
     found = {path: _section(fields) for path, fields in values.items()}
-    return {path: section for path, section in found.items() if section.machine == X86_64}
+    return {path: section for path, section in found.items() if section.machine == platform.elf_machine}
 
 
 def _section(values: list[object]) -> DynamicSection:
@@ -198,7 +203,7 @@ class Linker:
             for name in self.sections[path].needed
             if name not in self.there
             and name not in DRIVERS
-            and name != _LINKER
+            and not name.startswith(_LINKER)
             and self.find(path, name) is None
         )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.platforms import runs_on
+from imagesync.core.platforms import Platform, runs_on
 from imagesync.plan.checks.apt_packages import LIBRARIES, PROGRAMS
 from imagesync.plan.checks.imported_extensions import loaded_extensions
 from imagesync.plan.checks.shared_libraries import Linker, PackageFiles, installed_files, wheel_files
@@ -78,7 +78,12 @@ def check_system_files(
 
 
 def check_wheels(
-    wheels: Iterable[tuple[str, str, Path]], *, there: SystemFiles, base: str, cache: Path | None = None
+    wheels: Iterable[tuple[str, str, Path]],
+    *,
+    platform: Platform,
+    there: SystemFiles,
+    base: str,
+    cache: Path | None = None,
 ) -> tuple[Finding, ...]:
     """Return the findings about libraries that wheels need on import and the base image lacks.
 
@@ -88,12 +93,16 @@ def check_wheels(
     ----------
     wheels
         Name, version and path of each.
+    platform
+        That of the image.
     there
         The files of the base image.
     base, cache
         As for :func:`check_system_files`.
     """
-    packages = tuple(wheel_files(path, name, version, cache=cache) for name, version, path in wheels)
+    packages = tuple(
+        wheel_files(path, name, version, platform=platform, cache=cache) for name, version, path in wheels
+    )
     linker = Linker(packages, "/site-packages", frozenset(), there.libraries)
     return tuple(_missing_libraries(linker, base, cache))
 

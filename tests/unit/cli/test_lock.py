@@ -6,6 +6,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.cli.lock import print_lock
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.plan.plan import PlannedPackage
@@ -23,7 +24,7 @@ def planned(name: str, level: Level, *, source: Source | None = None) -> Planned
 def test_lock_lists_deviations_above_artifacts() -> None:
     local = planned("mine", Level.EXACT, source=Source("directory", url="file:///m"))
     lock = Lock(
-        Target("linux/amd64", "3.11.2", (2, 36)),
+        Target(LINUX_AMD64, "3.11.2", (2, 36)),
         packages=(
             LockedPackage(
                 NUMPY, "1.26.4", Artifact("numpy-1.26.4.whl", "https://e/n", "sha256:00", 18_300_000)

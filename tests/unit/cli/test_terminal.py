@@ -153,6 +153,7 @@ def test_diff_shows_differences_and_counts_the_rest(
 
 
 LOCK = """
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.cli.lock import print_lock
 from imagesync.core.names import Level
 from imagesync.lock.lock import Deviation, Lock, Target
@@ -164,7 +165,7 @@ def conda(name, channel="conda-forge"):
     return LockedConda(name, version, build, f"https://conda.anaconda.org/{channel}", "linux-64", artifact)
 
 print_lock(Lock(
-    Target("linux/amd64", "3.11.2", (2, 36)),
+    Target(LINUX_AMD64, "3.11.2", (2, 36)),
     conda=tuple(conda(f"lib{number}") for number in range(40)) + (conda("nvcc", "nvidia"),),
     packages=tuple(
         LockedPackage(f"package-{number}", "1.2.3", Artifact(

@@ -13,6 +13,7 @@ from jupyter_client.manager import start_new_kernel
 
 import imagesync
 from imagesync.core.names import Level, canonical_name
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.image.built_image import Image
 from imagesync.inventory.compare_sides import compare
 from imagesync.inventory.comparison import Side
@@ -86,7 +87,7 @@ def test_html_in_a_lock_and_an_image_is_escaped() -> None:
     deviation = Deviation("evil", SCRIPT, SCRIPT, Level.NEAREST, SCRIPT)
     artifact = Artifact(f"{SCRIPT}.whl", "https://x.example", "sha256:0", 1)
     package = LockedPackage(canonical_name("evil"), SCRIPT, artifact)
-    lock = Lock(Target("linux/amd64", "3.11.2", (2, 36)), (package,), deviations=(deviation,))
+    lock = Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), (package,), deviations=(deviation,))
     assert displayed(lock).text.count(SCRIPT) == 5
     repacked = {"name": "evil", "version": SCRIPT, "content": "", "reason": SCRIPT}
     image = Image("x:1", "sha256:1", "sha256:2", "sha256:3", False, None, (deviation.to_dict(),), (repacked,))

@@ -14,6 +14,7 @@ import pytest
 from imagesync.cli.doctor_checks import Check
 from imagesync.cluster.cleanup import FoundCluster
 from imagesync.core.names import Level, canonical_name
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.image.built_image import Image
 from imagesync.inventory.comparison import Comparison, Group, Row, State
 from imagesync.inventory.inventory import Entry, Inventory
@@ -42,7 +43,7 @@ LOCKED = LockedPackage(NAME, "1.0", ARTIFACT)
 LOCKED_CONDA = LockedConda("toolz", "1.0", "0", "https://x.example", "noarch", ARTIFACT)
 VENDORED = VendoredPackage(NAME, "1.0", "sha256:0", PLANNED)
 DEVIATION = Deviation("toolz", "1.0", "2.0", Level.NEAREST, "why")
-TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.2", (2, 36))
 LOCK = Lock(TARGET, (LOCKED,), (VENDORED,), (DEVIATION,), conda=(LOCKED_CONDA,))
 STATE = State("1.0")
 ROW = Row("toolz", "distribution", Group.SAME, Level.EXACT, (STATE,), (STATE,))

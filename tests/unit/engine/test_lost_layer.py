@@ -61,7 +61,9 @@ class BrokenCache(RunningServer):
 def test_build_that_meets_a_lost_layer_runs_again_without_the_cache() -> None:
     progress = RecordedLines()
     with BrokenCache() as server, Engine(server.endpoint) as engine:
-        image_id = engine.build_dockerfile("FROM scratch\n", BuildRequest(network="none"), progress=progress)
+        image_id = engine.build_dockerfile(
+            "FROM scratch\n", BuildRequest("none", "linux/amd64"), progress=progress
+        )
     assert image_id == "sha256:" + 64 * "a"
     assert server.cached_builds == [True, False]
     assert any("docker builder prune" in line for line in progress.lines)
@@ -69,7 +71,7 @@ def test_build_that_meets_a_lost_layer_runs_again_without_the_cache() -> None:
 
 @pytest.mark.parametrize(("no_cache", "builds"), [(False, [True, False]), (True, [False])])
 def test_layer_lost_without_the_cache_too_is_an_error(*, no_cache: bool, builds: list[bool]) -> None:
-    request = BuildRequest(network="none", no_cache=no_cache)
+    request = BuildRequest("none", "linux/amd64", no_cache=no_cache)
     with BrokenCache(always=True) as server, Engine(server.endpoint) as engine, pytest.raises(BuildError):
         engine.build_dockerfile("FROM scratch\n", request, progress=RecordedLines())
     assert server.cached_builds == builds

@@ -11,6 +11,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.image.attestations import SBOM_TYPE, STATEMENT_TYPE, attestations, own_types
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Lock, Target
@@ -46,7 +47,7 @@ def lock() -> Lock:
         "openssl-3.2-h1.conda", "https://conda.example.com/t/tk-1/forge/linux-64/o.conda", DIGEST
     )
     return Lock(
-        Target("linux/amd64", "3.12.3", (2, 39)),
+        Target(LINUX_AMD64, "3.12.3", (2, 39)),
         (
             package("numpy", "https://files.pythonhosted.org/packages"),
             package("inhouse", f"https://me:{SECRET}@pypi.example.com/simple"),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import PlainProgress, Progress, SilentProgress
 from imagesync.errors import FetchError, HashMismatch, LockError, UsageError
 from imagesync.image.conda.conda_installer import CondaInstaller, Setting, choose_installer
@@ -201,6 +202,7 @@ def choose(
 ) -> CondaInstaller:
     return choose_installer(
         setting,
+        platform=LINUX_AMD64,
         micromamba=named,
         channels=channels,
         store=store,
@@ -309,7 +311,12 @@ def test_micromamba_of_a_channel_is_extracted_once(store: Store, tmp_path: Path)
     packages = [generic("micromamba", v, subdir="linux-64", files=files) for v in ("2.0.5", "2.1.0")]
     folder = make_channel(tmp_path / "channel", packages)
     channels = Channels(
-        (folder.as_uri(),), prefix=tmp_path, environ=clean_environ(), store=store, progress=SilentProgress()
+        (folder.as_uri(),),
+        prefix=tmp_path,
+        environ=clean_environ(),
+        store=store,
+        progress=SilentProgress(),
+        platform=LINUX_AMD64,
     )
     for _ in range(2):
         chosen = choose("micromamba", store, channels=channels)
@@ -325,7 +332,12 @@ def test_damaged_micromamba_of_a_channel_is_refused(store: Store, tmp_path: Path
     (archive,) = folder.glob("linux-64/micromamba-*.conda")
     archive.write_bytes(archive.read_bytes() + b"?")
     channels = Channels(
-        (folder.as_uri(),), prefix=tmp_path, environ=clean_environ(), store=store, progress=SilentProgress()
+        (folder.as_uri(),),
+        prefix=tmp_path,
+        environ=clean_environ(),
+        store=store,
+        progress=SilentProgress(),
+        platform=LINUX_AMD64,
     )
     with pytest.raises(HashMismatch, match="micromamba"):
         choose("micromamba", store, channels=channels)

@@ -21,6 +21,7 @@ from jinja2 import meta
 from packaging.utils import parse_wheel_filename
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.engine.build_context import stream_files
 from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RenderError
@@ -103,7 +104,7 @@ class Inputs:
         self.code = CodeLayer(stored(folder, "code.zip", b"code"), stored(folder, "code.zip.pyc.zip", b"pyc"))
         self.uv = folder / "uv"
         self.uv.write_bytes(b"#!/bin/sh\n")
-        target = Target("linux/amd64", BASE.python_version, BASE.glibc)
+        target = Target(LINUX_AMD64, BASE.python_version, BASE.glibc)
         deviation = Deviation(
             parse_wheel_filename(self.alder.filename)[0], "1.1", "1.0", Level.EXACT, "it's $5"
         )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from imagesync.core.limits import LABEL
 from imagesync.core.names import Level, canonical_name
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.diff.sides import read_inventory
 from imagesync.inventory.inventory import (
     LOOSE_CODE,
@@ -30,7 +31,7 @@ from imagesync.scan.environment import Interpreter, Package, Source
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/usr")
 OWN = Source("directory", url="file:///home/me/elder", editable=True)
 CONTENT = "sha256:" + "c" * 64
-TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.2", (2, 36))
 
 
 def planned(

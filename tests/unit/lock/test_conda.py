@@ -8,6 +8,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import LockError
 from imagesync.indexes.conda.conda_configuration import ChannelPriority
 from imagesync.lock.conda.locked_records import (
@@ -33,7 +34,7 @@ from imagesync.plan.plan import PlannedConda
 from imagesync.scan.environment import CondaRecord, Package
 
 FORGE, TEAM = "https://conda.example.com/forge", "https://conda.example.com/team"
-TARGET = Target("linux/amd64", "3.11.7", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.7", (2, 36))
 RECORD = CondaRecord(
     "demo", "1.4.2", "h0_0", 0, TEAM, "osx-arm64", "demo-1.4.2-h0_0.conda", f"{TEAM}/osx-arm64/x.conda"
 )
@@ -277,4 +278,4 @@ def test_requested_package_that_is_left_out_is_the_first_deviation() -> None:
 
 def test_missing_package_that_cannot_be_repacked_is_refused() -> None:
     with pytest.raises(LockError, match="its installed files can't stand in for it"):
-        repack_missing([planned()], (FORGE,), lambda package: ())
+        repack_missing([planned()], (FORGE,), LINUX_AMD64, lambda package: ())

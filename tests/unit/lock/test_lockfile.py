@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.files import parse_toml
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import LockError, UsageError
 from imagesync.image_layout import BaseImage
 from imagesync.lock.layers import from_label, shared_layer, to_label
@@ -34,7 +35,7 @@ from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
 from imagesync.store.store import StoredFile
 
-TARGET = Target("linux/amd64", "3.11.7", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.7", (2, 36))
 PYTHON = Interpreter("cpython", "3.11.7", "linux-x86_64", "cp311", "/env/bin/python", "/env", "/env")
 CHANNEL = "https://conda.example.com/team"
 WHEEL = "mine-0.2-py3-none-any.whl"
@@ -132,7 +133,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def read(path: Path, **environ: str) -> Any:
-    return read_lock(ReadRequest(path, lambda: TARGET, environ))
+    return read_lock(ReadRequest(path, lambda: TARGET, environ, LINUX_AMD64))
 
 
 def edited(path: Path, **metadata: Any) -> dict[str, Any]:
@@ -423,7 +424,7 @@ def test_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path) -
     path = folder / "conda-lock.yml"
     save(bundle, path, "conda-lock")
     found = read(path)
-    target = Target("linux/amd64", "3.13.1", (2, 36))
+    target = Target(LINUX_AMD64, "3.13.1", (2, 36))
     assert check_target(found, base("3.13.1"), target).target == TARGET
     with pytest.raises(LockError, match=r"numpy 1\.26\.4 needs glibc 2\.17"):
         check_target(found, base(glibc=(2, 5)), replace(target, glibc=(2, 5)))
@@ -434,7 +435,7 @@ def test_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path) -
         check_target(pip_only, base("3.13.1"), target)
     (python,) = [
         d
-        for d in check_target(pip_only, base(), Target("linux/amd64", "3.11.2", (2, 36))).deviations
+        for d in check_target(pip_only, base(), Target(LINUX_AMD64, "3.11.2", (2, 36))).deviations
         if d.name == "python"
     ]
     assert (python.local, python.locked) == ("3.11.7", "3.11.2")
@@ -792,4 +793,4 @@ def test_edited_metadata_of_a_lock_file_is_refused_in_a_sentence(
     document["metadata"]["custom_metadata"][key] = value
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(UsageError, match="isn't a lock file that imagesync can read"):
-        read_lock(ReadRequest(path, lambda: Target("linux/amd64", "3.11.2", (2, 36)), {}))
+        read_lock(ReadRequest(path, lambda: Target(LINUX_AMD64, "3.11.2", (2, 36)), {}, LINUX_AMD64))

@@ -8,6 +8,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.lockfile.save import render_requirements
@@ -53,7 +54,7 @@ def test_requirements_pin_and_hash() -> None:
         )
         for name, version in (("one", "1.0"), ("two", "2.0+local"))
     )
-    text = render_requirements(Lock(Target("linux/amd64", "3.11.2", (2, 36)), packages))
+    text = render_requirements(Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), packages))
     assert text == (
         f"one==1.0 \\\n    --hash=sha256:{'a' * 64}\ntwo==2.0+local \\\n    --hash=sha256:{'a' * 64}\n"
     )

@@ -6,6 +6,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.lock.update_lock import update_versions
@@ -22,7 +23,7 @@ def lock(*packages: tuple[str, str]) -> Lock:
         source = Source(kind="directory", url="file:///p", editable=True)
         planned = PlannedPackage(name, version, Level.EXACT, f"=={version}", "", source)
         vendored.append(VendoredPackage(name, version, ZERO, planned))
-    return Lock(Target("linux/amd64", "3.11.2", (2, 36)), (), tuple(vendored))
+    return Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), (), tuple(vendored))
 
 
 def test_changed_version_of_a_built_wheel_is_a_deviation() -> None:

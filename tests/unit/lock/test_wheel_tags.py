@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64, LINUX_ARM64, require_platform
 from imagesync.errors import LockError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import Artifact
 from imagesync.lock.wheel_tags import best_artifact, target_tags
 
-TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.2", (2, 36))
 
 
 def artifact(filename: str) -> Artifact:
@@ -47,11 +48,11 @@ def test_best_artifact_is_the_most_specific_wheel(offered: list[str], expected: 
 
 
 def test_arm_has_no_wheels_from_before_2014() -> None:
-    platforms = {tag.platform for tag in target_tags(Target("linux/arm64", "3.12.3", (2, 39)))}
+    platforms = {tag.platform for tag in target_tags(Target(LINUX_ARM64, "3.12.3", (2, 39)))}
     assert "manylinux2014_aarch64" in platforms
     assert not platforms & {"manylinux1_aarch64", "manylinux2010_aarch64"}
 
 
 def test_unknown_platform_is_refused() -> None:
     with pytest.raises(LockError, match="windows/amd64"):
-        target_tags(Target("windows/amd64", "3.11.2", (0, 0)))
+        require_platform("windows/amd64")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import PlanError, UsageError, WheelError
 from imagesync.lock.lock import Target
@@ -43,7 +44,9 @@ def collect(
 ) -> Code:
     environment = scan(python=local.python, environ=clean_environ())
     shipped = [package.name for package in environment.packages]
-    return collect_code(paths, max_size=max_size, environment=environment, shipped=shipped, cache=cache)
+    return collect_code(
+        paths, max_size=max_size, environment=environment, platform=LINUX_AMD64, shipped=shipped, cache=cache
+    )
 
 
 def names(code: Code) -> list[str]:
@@ -268,7 +271,7 @@ def test_library_for_a_newer_glibc_is_refused(bare: LocalEnvironment, tmp_path: 
     python = scan(python=bare.python, environ=clean_environ()).python
 
     def layer(glibc: int) -> CodeLayer | None:
-        target = Target("linux/amd64", python.version, (2, glibc))
+        target = Target(LINUX_AMD64, python.version, (2, glibc))
         store = Store(tmp_path / "store")
         return make_layer(code, python=python, target=target, store=store, progress=SilentProgress())
 
@@ -279,14 +282,18 @@ def test_library_for_a_newer_glibc_is_refused(bare: LocalEnvironment, tmp_path: 
 
 def test_same_code_gives_the_same_archives(bare: LocalEnvironment, tmp_path: Path) -> None:
     python = scan(python=bare.python, environ=clean_environ()).python
-    target = Target("linux/amd64", python.version, (2, 36))
+    target = Target(LINUX_AMD64, python.version, (2, 36))
     digests = []
     for place in ("one", "two"):
         lib = tree(tmp_path / place / "lib", "helper.py", "pkg/__init__.py", "data.csv")
         (lib / "linked").symlink_to("pkg")
         store = Store(tmp_path / place / "store")
         layer = make_layer(
-            collect(bare, lib), python=python, target=target, store=store, progress=SilentProgress()
+            collect(bare, lib),
+            python=python,
+            target=target,
+            store=store,
+            progress=SilentProgress(),
         )
         assert layer is not None
         digests.append([file.digest for file in layer.files])
@@ -299,7 +306,7 @@ def test_file_that_changes_before_it_is_archived_is_an_error(bare: LocalEnvironm
     code = collect(bare, lib)
     (lib / "helper.py").write_text("value = 3\n")
     python = scan(python=bare.python, environ=clean_environ()).python
-    target = Target("linux/amd64", python.version, (2, 36))
+    target = Target(LINUX_AMD64, python.version, (2, 36))
     with pytest.raises(WheelError, match=r"helper\.py was changed"):
         make_layer(
             code, python=python, target=target, store=Store(tmp_path / "store"), progress=SilentProgress()

@@ -11,6 +11,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.pipeline.artifacts import wheel_contents
@@ -46,9 +47,7 @@ def test_sources_that_only_a_lock_file_names_are_not_remembered_for_its_wheel(
     content = WheelContent(content_digest(wheel), "1.0")
     plan = Plan(python=PYTHON, packages=(planned,))
     context = Context(Settings(cache_dir=tmp_path / "cache"))
-    lock = Lock(
-        Target("linux/amd64", "3.11.7", (2, 36)), (), (VendoredPackage(MINE, "1.0", SOURCES, planned),)
-    )
+    lock = Lock(Target(LINUX_AMD64, "3.11.7", (2, 36)), (), (VendoredPackage(MINE, "1.0", SOURCES, planned),))
     assert wheel_contents(lock, (stored,), plan, context) == {MINE: content}
     found = recall_contents(plan, {MINE: SOURCES}, no_isolation=(), cache=context.cache_folder)
     assert found == ({MINE: content} if is_remembered else {})

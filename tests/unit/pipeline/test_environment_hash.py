@@ -14,6 +14,7 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_ARM64
 from imagesync.image_layout import BaseImage, CopiedFile, CopiedFiles, ImageOptions, image_tag
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
@@ -292,9 +293,7 @@ CHANGES: dict[str, tuple[Case, Callable[[], tuple[Case, ...]]]] = {
     ),
     "the image's platform": (
         PIP,
-        lambda: (
-            PIP.with_plan(platform="linux/arm64", python=replace(PLAN.python, platform="linux-aarch64")),
-        ),
+        lambda: (PIP.with_plan(platform=LINUX_ARM64, python=replace(PLAN.python, platform="linux-aarch64")),),
     ),
     "`strict`": (PIP, lambda: (PIP.with_plan(strict=True),)),
     "the imports that a profile has verified": (

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import BaseImageError, UnsolvableError, UsageError
 from imagesync.image.base import check_interpreter
 from imagesync.image_layout import BaseImage
@@ -201,7 +202,7 @@ def test_lock_of_conda_lock_fits_a_base_with_or_without_a_python_of_condas(
     inputs = lock_file_inputs(path, context, base=lambda: base)
     assert inputs.plan.python.version == (version if name == "python" else "3.11.2")
     check_interpreter(base, inputs.plan, subject=inputs.subject)
-    lock = check_target(inputs.lock_file, base, Target("linux/amd64", "3.11.2", (2, 36)))
+    lock = check_target(inputs.lock_file, base, Target(LINUX_AMD64, "3.11.2", (2, 36)))
     assert lock.target.python_version == inputs.plan.python.version
     assert not lock.deviations
 

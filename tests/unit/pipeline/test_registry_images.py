@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.image.built_image import Image
 from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.registry_images import RegistryImages
@@ -75,7 +76,7 @@ def repository() -> Iterator[str]:
 @pytest.fixture
 def images(repository: str) -> RegistryImages:
     engine: Any = SimpleNamespace(takes_without_tls=lambda _: True)
-    return RegistryImages(repository, engine, RecordedLines())
+    return RegistryImages(repository, engine, RecordedLines(), LINUX_AMD64)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.core.background import BackgroundCall
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.engine.lookup import Lookup
 from imagesync.engine.run_container import RunRequest, RunResult
 from imagesync.errors import BaseImageError
@@ -171,7 +172,7 @@ def test_wheels_of_a_lock_file_are_checked_before_a_look_up_if_strict_and_else_i
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
     planned = PlannedPackage(lamp.name, "1.0", Level.EXACT, "==1.0", "")
     artifact = Artifact(filename, (tmp_path / filename).as_uri(), digest)
-    lock = Lock(Target("linux/amd64", "3.11.2", (2, 36)), (LockedPackage(lamp.name, "1.0", artifact),), ())
+    lock = Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), (LockedPackage(lamp.name, "1.0", artifact),), ())
     path = tmp_path / "conda-lock.yml"
     save(Bundle(Plan(LINUX, (planned,)), lock), path, "conda-lock")
     settings = Settings(cache_dir=tmp_path / "cache", base="debian", strict=strict)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.plan.checks.elf import X86_64, origin_folders, read_dynamic, read_dynamic_of
+from imagesync.core.platforms import LINUX_AMD64
+from imagesync.plan.checks.elf import origin_folders, read_dynamic, read_dynamic_of
 from tests.elf import compile_library
 
 
@@ -21,7 +22,7 @@ def test_dynamic_section_has_what_the_linker_was_told(tmp_path: Path) -> None:
     )
     section = read_dynamic(str(path))
     assert section is not None
-    assert section.machine == X86_64
+    assert section.machine == LINUX_AMD64.elf_machine
     assert section.soname == "libone.so.1"
     assert section.needed[:2] == ("libtwo.so.2", "libthree.so")
     assert section.runpath == ("$ORIGIN/../lib", "/opt/x")

@@ -10,6 +10,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.plan.checks import shared_libraries
 from imagesync.plan.checks.system_libraries import (
     SystemFiles,
@@ -173,10 +174,15 @@ def test_wheels_say_what_the_image_of_another_platform_needs(tmp_path: Path) -> 
     wheel = tmp_path / filename
     wheel.write_bytes(data)
     for _ in range(2):  # read, and remembered
-        (finding,) = check_wheels([("lamp", "1.0", wheel)], there=BARE, base="debian", cache=tmp_path / "c")
+        (finding,) = check_wheels(
+            [("lamp", "1.0", wheel)], platform=LINUX_AMD64, there=BARE, base="debian", cache=tmp_path / "c"
+        )
         assert (finding.severity, finding.package) == (Severity.ERROR, "lamp")
         assert finding.hint == 'Add to the settings: apt = ["libgl1"].'
-    assert check_wheels([("lamp", "1.0", wheel)], there=with_libraries(GL), base="debian") == ()
+    assert (
+        check_wheels([("lamp", "1.0", wheel)], platform=LINUX_AMD64, there=with_libraries(GL), base="debian")
+        == ()
+    )
 
 
 def test_unchanged_libraries_are_not_read_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import ScanError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Environment
@@ -16,7 +17,7 @@ from imagesync.settings.bases import bases_with
 from imagesync.wheels.repack import portable_digest
 from tests.commands import clean_environ
 
-TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.2", (2, 36))
 
 
 def install(site: Path, name: str, *, tag: str = "py3-none-any") -> None:

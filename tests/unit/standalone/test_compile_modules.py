@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.scan import scan
@@ -48,7 +49,7 @@ def archives(paths: list[Path], environment: LocalEnvironment, folder: Path) -> 
     compiled = compile_bytecode(
         stored,
         python=python,
-        target=Target("linux/amd64", python.version, (2, 36)),
+        target=Target(LINUX_AMD64, python.version, (2, 36)),
         site_packages=PurePosixPath(environment.site_packages.as_posix()),
         store=store,
         progress=SilentProgress(),

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
@@ -64,7 +65,7 @@ def compile_with(
     return compile_bytecode(
         wheels or stored,
         python=interpreter(executable, minor),
-        target=Target("linux/amd64", f"{minor}.0", (2, 36)),
+        target=Target(LINUX_AMD64, f"{minor}.0", (2, 36)),
         site_packages=SITE,
         store=store,
         progress=progress or SilentProgress(),
@@ -175,9 +176,13 @@ def test_wheel_is_compiled_while_others_arrive(store: Store, monkeypatch: pytest
         compiled.set()
 
     monkeypatch.setattr(Store, "remember", remembering)
-    python, target = interpreter(sys.executable), Target("linux/amd64", f"{MINOR}.0", (2, 36))
+    python, target = interpreter(sys.executable), Target(LINUX_AMD64, f"{MINOR}.0", (2, 36))
     with compiled_ahead(
-        python=python, target=target, site_packages=SITE, store=store, progress=SilentProgress()
+        python=python,
+        target=target,
+        site_packages=SITE,
+        store=store,
+        progress=SilentProgress(),
     ) as compile_wheel:
         compile_wheel(wheel)
         assert compiled.wait(60)
@@ -188,11 +193,15 @@ def test_wheel_is_compiled_while_others_arrive(store: Store, monkeypatch: pytest
 
 
 def test_what_arrives_last_needs_no_wait(store: Store) -> None:
-    python, target = interpreter("/nowhere/python"), Target("linux/amd64", f"{MINOR}.0", (2, 36))
+    python, target = interpreter("/nowhere/python"), Target(LINUX_AMD64, f"{MINOR}.0", (2, 36))
     wheel = store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl")
     # An interpreter that doesn't start is an error where its bytecode is wanted, and not before.
     with compiled_ahead(
-        python=python, target=target, site_packages=SITE, store=store, progress=SilentProgress()
+        python=python,
+        target=target,
+        site_packages=SITE,
+        store=store,
+        progress=SilentProgress(),
     ) as compile_wheel:
         compile_wheel(wheel)
 
@@ -204,7 +213,7 @@ def test_bytecode_depends_on_the_path_in_the_image(store: Store) -> None:
         compile_bytecode(
             [wheel],
             python=interpreter(sys.executable),
-            target=Target("linux/amd64", f"{MINOR}.0", (2, 36)),
+            target=Target(LINUX_AMD64, f"{MINOR}.0", (2, 36)),
             site_packages=PurePosixPath(place),
             store=store,
             progress=SilentProgress(),

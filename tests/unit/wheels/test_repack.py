@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from installer.destinations import SchemeDictionaryDestination
 from installer.sources import WheelFile
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Environment, Interpreter, Package
@@ -27,7 +28,7 @@ from tests.archives import damaged_zip
 from tests.indexes.wheels import make_wheel
 from tests.plans import distribution
 
-TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.2", (2, 36))
 
 
 def interpreter(prefix: Path, **changes: str) -> Interpreter:

@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import WheelError
+from imagesync.lock.lock import Target
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.rewrite import installable, is_odd
 from tests.archives import damaged_zip
 from tests.indexes.wheels import make_wheel
 
-MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
+TARGET = Target(LINUX_AMD64, ".".join(map(str, sys.version_info[:3])), (2, 36))
 POINTS = b"[console_scripts]\nodd = odd:main\n"
 FILES = {"odd.py": b"def main():\n    print('odd')\n" * 9, "odd-1.0.dist-info/entry_points.txt": POINTS}
 FILENAME, PLAIN = make_wheel("odd", "1.0", files=FILES)
@@ -127,7 +129,7 @@ def installed_files(command: list[str], wheel: StoredFile, folder: Path) -> dict
 def test_refused_wheel_is_rewritten_with_what_pip_installs(case: str, tmp_path: Path) -> None:
     wheel = stored(ODD[case](), tmp_path)
     progress, store = Lines(), Store(tmp_path / "store")
-    (rewritten,) = installable([wheel], minor=MINOR, store=store, uv=find_uv_bin(), progress=progress)
+    (rewritten,) = installable([wheel], target=TARGET, store=store, uv=find_uv_bin(), progress=progress)
     (line,) = progress.lines
     assert line.startswith(f"{FILENAME}: rewritten with the same files, because uv refuses it: ")
     assert (rewritten.filename, rewritten.digest != wheel.digest) == (FILENAME, True)
@@ -139,7 +141,7 @@ def test_refused_wheel_is_rewritten_with_what_pip_installs(case: str, tmp_path: 
     assert "odd.py" in here
     # The second time nothing is looked at.
     wheel.path.write_bytes(b"")
-    assert installable([wheel], minor=MINOR, store=store, uv="", progress=progress) == (rewritten,)
+    assert installable([wheel], target=TARGET, store=store, uv="", progress=progress) == (rewritten,)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -147,7 +149,7 @@ def test_wheel_that_uv_takes_stays_as_it_is(streamed: bool, tmp_path: Path) -> N
     wheel = stored(written_anew(streamed=streamed), tmp_path)
     assert not is_odd(wheel.path)
     progress, store = Lines(), Store(tmp_path / "store")
-    assert installable([wheel], minor=MINOR, store=store, uv="", progress=progress) == (wheel,)
+    assert installable([wheel], target=TARGET, store=store, uv="", progress=progress) == (wheel,)
     assert progress.lines == []
 
 
@@ -158,4 +160,4 @@ def test_damaged_wheel_is_named(method: int, tmp_path: Path) -> None:
     wheel = stored(damaged_zip(files, method=method), tmp_path)
     store, uv = Store(tmp_path / "store"), find_uv_bin()
     with pytest.raises(WheelError, match="is damaged"):
-        installable([wheel], minor=MINOR, store=store, uv=uv, progress=SilentProgress())
+        installable([wheel], target=TARGET, store=store, uv=uv, progress=SilentProgress())

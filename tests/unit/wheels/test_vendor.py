@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
@@ -41,7 +42,7 @@ PYPROJECT = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-p
 
 
 def target(minor: int) -> Target:
-    return Target("linux/amd64", ".".join(map(str, sys.version_info[:3])), (2, minor))
+    return Target(LINUX_AMD64, ".".join(map(str, sys.version_info[:3])), (2, minor))
 
 
 class Vendoring:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.wheels.sources.origin import unpack_sdist
@@ -16,7 +17,7 @@ from imagesync.wheels.wheel_checks import check_identity, check_wheel, fits
 from tests.archives import damaged_zip
 from tests.indexes.wheels import make_sdist, make_wheel
 
-TARGET = Target("linux/amd64", "3.11.2", (2, 36))
+TARGET = Target(LINUX_AMD64, "3.11.2", (2, 36))
 PURE = "demo-1.0-py3-none-any.whl"
 
 
@@ -96,7 +97,7 @@ def test_library_for_a_newer_glibc_is_refused(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path, filename=filename, **{"demo/x.so": library.read_bytes()})
     check_wheel(wheel, filename=filename, target=TARGET)
     with pytest.raises(WheelError, match=r"demo/x.so needs glibc 2\.34, and the image has 2\.31") as raised:
-        check_wheel(wheel, filename=filename, target=Target("linux/amd64", "3.11.2", (2, 31)))
+        check_wheel(wheel, filename=filename, target=Target(LINUX_AMD64, "3.11.2", (2, 31)))
     assert raised.value.hint
 
 

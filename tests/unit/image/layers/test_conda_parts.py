@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import ImagesyncError
 from imagesync.image.conda.layer import CondaPackages, conda_packages
@@ -76,7 +77,7 @@ def packages(tmp_path: Path, *archives: bytes, minor: str = "3.11") -> tuple[Con
         }
         found.append(locked(record))
         files.append(store.add(iter([content]), filename=f"{name}-1-0.tar.bz2"))
-    lock = Lock(Target("linux/amd64", f"{minor}.7", (2, 36)), (), conda=tuple(found))
+    lock = Lock(Target(LINUX_AMD64, f"{minor}.7", (2, 36)), (), conda=tuple(found))
     chosen = conda_packages(
         lock,
         files,

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.names import canonical_name
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import VerifyError
 from imagesync.image.layers.verify import verify_wheels
 from imagesync.image.layers.wheel_parts import WheelPart
@@ -20,7 +21,7 @@ def lock(**versions: str) -> Lock:
     packages = tuple(
         LockedPackage(canonical_name(name), version, artifact) for name, version in sorted(versions.items())
     )
-    return Lock(Target("linux-64", "3.11.2", (2, 36)), packages)
+    return Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), packages)
 
 
 def wheels(*names: str) -> list[WheelPart]:
