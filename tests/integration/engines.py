@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from imagesync.engine.endpoint import Endpoint, find_endpoint
-from tests.integration.tiny_image import REFERENCE, tiny_archive
+from tests.integration.tiny_image import REFERENCE, tiny_archive, tiny_image
 from tests.processes import wait_until
 
 
@@ -40,8 +40,6 @@ def podman_endpoint(folder: Path) -> Iterator[Endpoint]:
 
 def docker_endpoint(_folder: Path) -> Iterator[Endpoint]:
     """Put the image into the machine's Docker."""
-    done = subprocess.run(
-        ["docker", "import", "-", REFERENCE], input=tiny_archive(), capture_output=True, check=False
-    )
+    done = subprocess.run(["docker", "load"], input=tiny_image(), capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     yield find_endpoint({})

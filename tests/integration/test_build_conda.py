@@ -23,6 +23,7 @@ from tests.channels.server import ChannelServer
 from tests.commands import CommandLine, Finished, clean_environ
 from tests.environments import make_environment
 from tests.integration.builder_differences import differing_files, differing_options, image_of_layout
+from tests.integration.conftest import remove_images
 from tests.integration.old_conda_packages import write_old_packages
 from tests.integration.shared_conda_packages import shared_packages
 from tests.passwords import Password
@@ -92,17 +93,7 @@ def built(
             cli("build", "--metadata-file", folder / "metadata.json"),
         )
         yield Built(cli, server, project, output[-1].reference, output)
-    remove(engine, repository)
-
-
-def remove(engine: docker.DockerClient, repository: str) -> None:
-    """Remove a repository's images, and the packages images that they stand on."""
-    made = engine.images.list(repository)
-    below = {image.labels.get("dev.imagesync.packages-hash") for image in made} - {None}
-    packages = engine.images.list("imagesync-packages")
-    made += [image for image in packages if image.labels.get("dev.imagesync.packages-hash") in below]
-    for image in made:
-        engine.images.remove(image.id, force=True)
+    remove_images(engine, repository)
 
 
 def by_command(ours: Engine, image: str) -> dict[str, str]:

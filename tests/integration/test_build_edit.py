@@ -17,6 +17,7 @@ from tests.commands import CommandLine
 from tests.engine_proxy import EngineProxy
 from tests.environments import LocalEnvironment, feature_version, make_environment
 from tests.indexes import LocalIndex
+from tests.integration.conftest import label
 from tests.integration.editable_project import asked, make_project, pyproject
 
 PACKAGES_HASH = "dev.imagesync.packages-hash"
@@ -234,7 +235,7 @@ def test_failed_check_of_an_edit_leaves_nothing(
     assert "ended with 3" in finished.stderr
     assert "Traceback" not in finished.stderr
     assert {image.id for image in engine.images.list(repository)} == images
-    names = [image.labels.get(NAME, "") for image in engine.images.list(filters={"dangling": True})]
+    names = [label(image, NAME) for image in engine.api.images(filters={"dangling": True})]
     assert not any(name.startswith(repository) for name in names)
     (project / "elder.py").write_text("berries = 1\n")
     (project / "pyproject.toml").write_text(pyproject())

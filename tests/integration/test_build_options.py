@@ -70,5 +70,5 @@ def test_image_has_what_the_settings_say(local_cli: CommandLine, engine: docker.
     assert refused.returncode == 1
     assert "run-network = true" in refused.stderr
     assert "Making imagesync-packages" not in refused.stderr
-    labels = json.dumps([image.labels for image in engine.images.list("imagesync-unfinished")])
+    labels = json.dumps([image["Labels"] for image in engine.api.images("imagesync-unfinished")])
     assert "com.example.team" not in labels, "nothing is left behind"

@@ -22,6 +22,7 @@ from imagesync.registry.registry import RemoteImage, read_config, read_digest
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment, make_environment
 from tests.indexes import LocalIndex
+from tests.integration.conftest import remove_images
 from tests.integration.engines import docker_endpoint, podman_endpoint
 from tests.integration.local_registry import PASSWORD, USER, LocalRegistry, forget, forget_all
 from tests.integration.tiny_image import REFERENCE, context
@@ -30,7 +31,6 @@ from tests.progress import RecordedLines
 
 pytestmark = pytest.mark.engine
 MakeImage = Callable[..., Image]
-LABEL_PACKAGES = "dev.imagesync.packages-hash"
 ONE, OTHER = f"sha256:{'1' * 64}", f"sha256:{'2' * 64}"
 
 
@@ -41,12 +41,8 @@ def root(
     """Return the name of a root image that the registry has, and the engine hasn't."""
     registry.push(engine, root_image, "debian:bookworm")
     yield f"{registry.host}/debian:bookworm"
-    below = {image.labels.get(LABEL_PACKAGES) for image in engine.images.list(f"{registry.host}/team/env")}
+    remove_images(engine, f"{registry.host}/team/env")
     forget_all(engine, registry)
-    packages = engine.images.list("imagesync-packages")
-    for image in packages:
-        if image.labels.get(LABEL_PACKAGES) in below - {None}:
-            forget(engine, image.id)
 
 
 @pytest.fixture(scope="module")

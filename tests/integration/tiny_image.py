@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Mapping
 
 APPLETS = ("sh", "echo", "cat", "sleep", "id", "ls", "env", "true", "false", "ip", "wc", "touch")
 REFERENCE = "imagesync-test/tiny:1"
@@ -39,12 +42,42 @@ def tiny_archive() -> bytes:
     return content.getvalue()
 
 
+def tiny_image() -> bytes:
+    """Return the image as `docker load` takes it: the same bytes, so the same image ID, each time.
+
+    Parts of the suite run at once and load it into the same engine. `docker import` would give the name a
+    new image under the other part's tests.
+    """
+    layer = tiny_archive()
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "created": "2026-01-01T00:00:00Z",
+        "config": {},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        "history": [{"created": "2026-01-01T00:00:00Z"}],
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [REFERENCE], "Layers": ["layer.tar"]}]
+    return archive(
+        {
+            "config.json": json.dumps(config).encode(),
+            "layer.tar": layer,
+            "manifest.json": json.dumps(manifest).encode(),
+        }
+    )
+
+
 def context(dockerfile: str, **files: bytes) -> bytes:
     """Return a build context as a tar archive."""
+    return archive({"Dockerfile": dockerfile.encode(), **files})
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """Return a tar archive of these files."""
     content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for name, data in {"Dockerfile": dockerfile.encode(), **files}.items():
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
-            archive.addfile(entry, io.BytesIO(data))
+            tar.addfile(entry, io.BytesIO(data))
     return content.getvalue()
