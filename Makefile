@@ -4,7 +4,8 @@
 # make test-all  the unit tests on each CPython from 3.10 on that is here, and with the oldest dependencies
 # make hostile the hostile inputs of `make test`, many more of them: 30 minutes at most
 # make kills   the test that kills workers of a cluster at random, for two minutes
-# make lint    ruff, mypy, hadolint
+# make lint    ruff, mypy, hadolint, the documentation's links
+# make docs    the documentation as HTML, in .work/docs
 # make bench   the figures of docs/benchmarks.md, measured here
 # make setup   what the others need: .venv, a container engine
 # make clean   remove what these commands made in this folder
@@ -14,7 +15,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test unit test-all hostile kills lint bench setup venv engine clean
+.PHONY: help demo test unit test-all hostile kills lint docs bench setup venv engine clean
 
 ARGS =
 
@@ -45,6 +46,9 @@ kills: venv engine
 
 lint: venv
 	@scripts/lint.sh
+
+docs: venv
+	@.venv/bin/sphinx-build -q -W --keep-going docs .work/docs
 
 bench: venv engine
 	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_BASE=$$base .venv/bin/python -m benchmarks $(ARGS)

@@ -18,4 +18,9 @@ bash -n .ci/run
 hadolint Dockerfile.base
 rendered=$(python scripts/lint_dockerfile.py)
 printf '%s\n' "$rendered" | hadolint -
+if command -v sphinx-build >/dev/null; then
+    sphinx-build -q -W --keep-going docs .work/docs
+else
+    echo "lint: the documentation isn't built, because Sphinx needs Python 3.11" >&2
+fi
 echo "lint: clean"

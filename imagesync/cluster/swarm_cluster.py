@@ -57,10 +57,12 @@ class SwarmCluster(ContainerCluster):
         CPUs and memory that a node must have free for each worker.
     constraints
         Constraints on workers' nodes, as ``docker service create --constraint``: ``node.labels.disk==ssd``.
-    threads_per_worker, environment, mounts, resources, nanny, dashboard_address, idle_timeout, security,
-    scheduler_options, worker_options, shm_size, labels, groups, config, check, strict, wait, session, name,
-    asynchronous, loop, silence_logs, shutdown_on_close
+    threads_per_worker, environment, mounts, resources, nanny, dashboard_address, idle_timeout, security
         As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`; mounts are folders of the nodes.
+    scheduler_options, worker_options, shm_size, labels, groups, config, check, strict, wait, session, name
+        As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`.
+    asynchronous, loop, silence_logs, shutdown_on_close
+        As for :class:`~imagesync.cluster.docker_cluster.DockerCluster`.
     gpus
         Amount of the generic resource ``gpu`` that each worker reserves.
     scheduler_port, dashboard_port

@@ -22,6 +22,7 @@ PASSWORD = "not:so secret/123"
 # Of that password, by bcrypt, which is all that the registry takes.
 _HTPASSWD = f"{USER}:$2b$05$abcdefghijklmnopqrstuuY3hr4ij0F5XpdTA8rCxIlICYiSs7N66\n"
 _LISTENING = re.compile(r"listening on ([0-9.]+:\d+)")
+_OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 
@@ -122,7 +123,7 @@ class LocalRegistry:
 
     def digest(self, name: str) -> str:
         """Return the digest of an image's manifest."""
-        answer = self._ask("HEAD", name, headers={"Accept": f"{_LIST}, {_MANIFEST}"})
+        answer = self._ask("HEAD", name, headers={"Accept": f"{_LIST}, {_MANIFEST}, {_OCI_MANIFEST}"})
         return answer.headers["Docker-Content-Digest"]
 
     def put_list(self, name: str, *, of: str) -> str:

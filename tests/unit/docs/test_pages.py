@@ -44,7 +44,9 @@ def test_nobody_is_sent_to_an_index_that_has_no_release(page: Path) -> None:
 
 
 def test_names_of_the_package_exist_once_it_is_imported() -> None:
-    text = "\n".join(page.read_text("utf-8") for page in PAGES if page.parent.name != "decisions")
+    # Those of api.md are modules' own, which Sphinx imports.
+    pages = [page for page in PAGES if page.parent.name != "decisions" and page.name != "api.md"]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
     imports = set(re.findall(r"^ *(from imagesync[\w.]* import [\w, ]+)$", text, re.MULTILINE))
     imports |= set(re.findall(r"`(from imagesync[\w.]* import \w+)`", text))
     names = set(
