@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Progress, Severity
+from imagesync.core.text import counted
 from imagesync.errors import DeviationError, LockError
 from imagesync.lock.conda.lock_conda import lock_conda
 from imagesync.lock.conda.locked_records import (
@@ -297,7 +298,7 @@ def python_deviation(plan: Plan, version: str) -> Deviation | None:
     if plan.interpreter_reason and planned.version == version:
         # Another build of the same version: the image has another name once the channel answers.
         because = plan.interpreter_reason
-        reason = f'it is the base image\'s, because {because}; with `python = "base"` it always is'
+        reason = f'it is the base image\'s build, because {because}; with `python = "base"` it always is'
     elif plan.interpreter_reason:
         reason += f", and {plan.interpreter_reason}"
     return Deviation(_PYTHON, planned.version, version, planned.level, reason)
@@ -305,7 +306,7 @@ def python_deviation(plan: Plan, version: str) -> Deviation | None:
 
 def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:
     lines = [f"- {each.name} {_would_become(each)}: {each.reason}" for each in deviations]
-    subject = "1 version" if len(lines) == 1 else f"{len(lines)} versions"
+    subject = counted(len(lines), "package")
     return DeviationError(
         f"{subject} would differ from the local ones, but --strict allows no difference:\n"
         + "\n".join(lines),

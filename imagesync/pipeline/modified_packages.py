@@ -56,7 +56,9 @@ def plan_modifications(
         replaced=(*plan.replaced, *(entry.record for entry in shipped if entry.record is not None)),
         provided_modifications=modifications.provided,
     )
-    findings = (_finding(entry, environment) for entry in _changed(plan))
+    of_conda: dict[str, PlannedPackage | PlannedConda]
+    of_conda = {p.name: entry for entry in shipped for p in environment.packages if p.conda == entry.name}
+    findings = (_finding(entry, of_conda.get(entry.name, entry), environment) for entry in _changed(plan))
     return replace(
         plan, findings=(*plan.findings, *findings, *unowned_findings(modifications.unowned, environment))
     )
@@ -156,12 +158,15 @@ def _as_wheels(
     ]
 
 
-def _finding(entry: PlannedPackage | PlannedConda, environment: Environment) -> Finding:
+def _finding(
+    entry: PlannedPackage | PlannedConda, owner: PlannedPackage | PlannedConda, environment: Environment
+) -> Finding:
+    """Return the finding about a changed package; *owner* is the installed one, maybe conda's of a wheel."""
     assert entry.modification is not None  # noqa: S101  the caller's condition
     again = f"{entry.name}=={entry.version}"
-    if isinstance(entry, PlannedConda):
-        command = f"conda install --force-reinstall {entry.name}={entry.version}={entry.build}"
-    elif entry.source.kind == "index":
+    if isinstance(owner, PlannedConda):
+        command = f"conda install --force-reinstall {owner.name}={owner.version}={owner.build}"
+    elif owner.source.kind == "index":
         command = install_command(environment, [again], "--force-reinstall", "--no-deps")
     else:
         command = f"install {entry.name} again from where it came from"

@@ -177,6 +177,8 @@ def test_changed_conda_package_of_python_files_counts_as_one_that_pip_has_replac
     assert entry.installed is not None
     assert entry.installed.manager == "pip"
     assert list(modification_deviations(changed)) == []
+    (finding,) = changed.findings
+    assert "conda install --force-reinstall toolz=1.0.0=py_0" in (finding.hint or "")
 
 
 def test_changed_conda_package_with_other_files_is_a_deviation(tmp_path: Path) -> None:

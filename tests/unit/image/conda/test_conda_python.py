@@ -118,7 +118,7 @@ def test_base_python_for_want_of_an_answer_is_a_deviation_of_the_same_version_to
     deviation = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.7")
     assert deviation is not None
     assert deviation.reason == (
-        'it is the base image\'s, because nobody answers; with `python = "base"` it always is'
+        'it is the base image\'s build, because nobody answers; with `python = "base"` it always is'
     )
     other = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.2")
     assert other is not None
