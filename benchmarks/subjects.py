@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uv import find_uv_bin
+
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import Progress
 from imagesync.engine.build_context import BuildRequest
@@ -38,11 +40,9 @@ INSTALLERS = {
     "pip": "pip install --no-cache-dir -r /tmp/requirements.txt",
     "newest pip": "pip install --quiet --upgrade pip && pip install --no-cache-dir -r /tmp/requirements.txt",
     # Wheels stay in the builder's cache, so that a second build fetches none.
-    "uv with cache mounts": "pip install --quiet uv"
-    " && SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
+    "uv with cache mounts": "SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
     " uv pip install --link-mode=copy --compile-bytecode -r /tmp/requirements.txt",
-    "uv": "pip install --quiet --no-cache-dir uv"
-    " && SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
+    "uv": "SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
     " uv pip install --no-cache --compile-bytecode -r /tmp/requirements.txt",
 }
 # Counts source files whose bytecode is missing or stale: each is compiled anew in every container.
@@ -206,10 +206,20 @@ class PlainDockerfile:
             # What this machine trusts, the container must trust too: a company's proxy has its own authority.
             "COPY ca.pem /tmp/ca.pem\nARG PIP_CERT=/tmp/ca.pem" if certificate else "",
             "COPY requirements.txt /tmp/requirements.txt",
-            f"RUN {self._mounts}python3 -m venv /opt/env && {INSTALLERS[self.installer]}",
+            # As from uv's own image; the base's Python need not have ensurepip for it.
+            "COPY uv /usr/local/bin/uv" if self._has_uv else "",
+            f"RUN {self._mounts}{self._venv} /opt/env && {INSTALLERS[self.installer]}",
             "USER 1000:1000",
         ]
         return "\n".join(line for line in lines if line) + "\n"
+
+    @property
+    def _has_uv(self) -> bool:
+        return self.installer.startswith("uv")
+
+    @property
+    def _venv(self) -> str:
+        return "uv venv --quiet --python python3" if self._has_uv else "python3 -m venv"
 
     @property
     def _mounts(self) -> str:
@@ -224,11 +234,14 @@ class PlainDockerfile:
         }
         if certificate is not None:
             files["ca.pem"] = Path(certificate).read_bytes()
+        if self._has_uv:
+            files["uv"] = Path(find_uv_bin()).read_bytes()
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w") as tar:
             for name, content in files.items():
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
+                member.mode = 0o755 if name == "uv" else 0o644
                 tar.addfile(member, io.BytesIO(content))
             if project is not None:
                 tar.add(project, "project")

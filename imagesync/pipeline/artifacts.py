@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from uv import find_uv_bin
@@ -13,7 +14,7 @@ from uv import find_uv_bin
 from imagesync.errors import ArtifactGone
 from imagesync.image.dockerfile import Wheels
 from imagesync.image_layout import site_packages
-from imagesync.lock.conda.missing_archives import fetch_archives
+from imagesync.lock.conda.missing_archives import KnownArchive, fetch_archives
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.lock.update_lock import leave_out_unbuilt, replace_missing, update_versions
@@ -76,7 +77,13 @@ class Artifacts:
         return (*self.packages.wheels, *self.vendored.wheels)
 
 
-def fetch_artifacts(lock: Lock, sources: ArtifactSources, *, without: Collection[str] = ()) -> Artifacts:
+def fetch_artifacts(
+    lock: Lock,
+    sources: ArtifactSources,
+    *,
+    without: Collection[str] = (),
+    known: Mapping[str, KnownArchive] = MappingProxyType({}),
+) -> Artifacts:
     """Return the artifacts of *lock*: from the store, from an index or a channel, or made now.
 
     Parameters
@@ -85,6 +92,8 @@ def fetch_artifacts(lock: Lock, sources: ArtifactSources, *, without: Collection
         The lock, and where its artifacts come from.
     without
         Names of packages of indexes whose artifacts aren't needed.
+    known
+        The archives of conda packages that aren't needed, by the names of these.
 
     Raises
     ------
@@ -98,6 +107,7 @@ def fetch_artifacts(lock: Lock, sources: ArtifactSources, *, without: Collection
             channels=sources.channels,
             record_distributions=sources.record_distributions(lock.target),
             exactly=sources.is_locked,
+            known=known,
         )
     whole = lock
     lock = replace(lock, packages=tuple(package for package in lock.packages if package.name not in without))

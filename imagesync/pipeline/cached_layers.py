@@ -1,8 +1,8 @@
 """The setting ``cache-from``: parts and layers that others have pushed, found before anything is fetched.
 
 A repository's cache has three kinds of entries, each under a digest of what it follows from: the files of a
-wheel, the part of a wheel as a range of a layer, and a layer. A build whose packages are all known mounts
-their layers, and fetches and compiles none of them. The contents of base images are in it, too.
+wheel or a conda package, its part as a range of a layer, and a layer. A build whose packages are all known
+mounts their layers, and fetches and compiles none of them. The contents of base images are in it, too.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.limits import inflate
+from imagesync.core.names import canonical_name
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.image.layers.base_contents import base_key, recall_base, remember_base
+from imagesync.image.layers.conda_parts import CondaFacts, KnownConda
 from imagesync.image.layers.entries import END, FolderAttributes
 from imagesync.image.layers.layer import Layer
 from imagesync.image.layers.parts import FORMAT, Part
 from imagesync.image.layers.wheel_parts import KnownWheel
+from imagesync.lock.conda.archive_files import ArchiveFiles
 from imagesync.registry.layer_cache import CacheEntry, push_layer_cache, read_layer_cache
 from imagesync.registry.manifest import Descriptor, canonical_json, is_digest, parse_json
 from imagesync.registry.oci_image import read_document
@@ -36,19 +39,22 @@ if TYPE_CHECKING:
 
     from imagesync.core.progress import Progress
     from imagesync.image.layers.compression import Compression
+    from imagesync.image.layers.conda_parts import CondaPart
     from imagesync.image.layers.wheel_parts import WheelPart
-    from imagesync.lock.locked_packages import LockedPackage
+    from imagesync.lock.locked_packages import LockedConda, LockedPackage
     from imagesync.registry.repository import Repository
     from imagesync.store.store import Store
 
 _DOCUMENT: Final = "application/vnd.dev.imagesync.layer-contents.v1+gzip"
 _MOST_CONTENT: Final = 64 << 20
 """Of an uncompressed document, in bytes: the files of 100 large wheels have 10 MB."""
+_MOST_PACKAGES: Final = 20
+"""Conda packages in one document."""
 
 
 @dataclass(frozen=True)
-class WheelSources:
-    """What the parts of an environment's wheels follow from, besides the wheels.
+class PartSources:
+    """What the parts of an environment's packages follow from, besides their archives.
 
     Parameters
     ----------
@@ -60,16 +66,19 @@ class WheelSources:
         Of the layers.
     place
         The folder of the environment in the image.
+    is_virtual
+        Whether the environment is a virtual one, and not conda's.
     """
 
     minor: str
     compiler: str
     compression: str
     place: str
+    is_virtual: bool = True
 
-    def digest(self, wheel: str) -> str:
-        """Return the digest of what the part of a wheel follows from, by the digest of the wheel."""
-        parts = (version("imagesync"), str(FORMAT), *astuple(self), wheel)
+    def digest(self, archive: str) -> str:
+        """Return the digest of what the part of a package follows from, by the digest of its archive."""
+        parts = (version("imagesync"), str(FORMAT), *map(str, astuple(self)), archive)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -95,7 +104,7 @@ class CachedLayers:
     entries: Mapping[str, CacheEntry]
     _documents: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     _new: dict[str, CacheEntry] = field(default_factory=dict)
-    _content: bytes = b""
+    _contents: list[bytes] = field(default_factory=list)
 
     @property
     def blobs(self) -> set[str]:
@@ -111,7 +120,7 @@ class CachedLayers:
         here, there = self.repository.reference, parse_reference(repository)
         return dict.fromkeys(self.blobs, here.path) if here.is_beside(there) else {}
 
-    def wheel(self, package: LockedPackage, sources: WheelSources) -> KnownWheel | None:
+    def wheel(self, package: LockedPackage, sources: PartSources) -> KnownWheel | None:
         """Return the wheel of a locked package if its files are known, or ``None``."""
         source = sources.digest(package.artifact.digest)
         try:
@@ -123,6 +132,22 @@ class CachedLayers:
         if filename != package.artifact.filename:
             return None
         return KnownWheel(filename, size, sources.minor, source, files, self.part)
+
+    def conda(self, package: LockedConda, sources: PartSources) -> KnownConda | None:
+        """Return a locked conda package if its files are known, or ``None``."""
+        digest, source = package.artifact.digest, sources.digest(package.artifact.digest)
+        try:
+            known = self._document(f"conda {source}")["conda"][source]
+            filename, size = str(known["filename"]), int(known["size"])
+            distributions = tuple(canonical_name(str(name)) for name in known["distributions"])
+            files = {str(path): str(sha256) for path, sha256 in known["files"].items()}
+            facts = CondaFacts.from_dict(known["facts"])
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return None
+        if not digest or filename != package.artifact.filename:
+            return None
+        not_here = StoredFile(filename, self.store.path(digest), digest, size)
+        return KnownConda(not_here, distributions, ArchiveFiles(files), facts, self.part)
 
     def has_part(self, inputs: str) -> bool:
         """Return True if the part that follows from *inputs* is known."""
@@ -164,7 +189,15 @@ class CachedLayers:
         if recall_base(digest, cache) is None and (known := self._document(base_key(digest))):
             remember_base(digest, known["base"], cache)
 
-    def add(self, layers: Iterable[Layer], wheels: Iterable[WheelPart], *, base: str, cache: Path) -> None:
+    def add(
+        self,
+        layers: Iterable[Layer],
+        wheels: Iterable[WheelPart],
+        *,
+        base: str,
+        cache: Path,
+        conda: Iterable[tuple[CondaPart, ArchiveFiles]] = (),
+    ) -> None:
         """Add what a build has made to the entries that :meth:`push` pushes.
 
         Parameters
@@ -177,6 +210,8 @@ class CachedLayers:
             The digest of the base image.
         cache
             The cache folder, which remembers the contents of the base image.
+        conda
+            The conda packages in them whose archives are here.
         """
         made = [layer for layer in layers if layer.inputs and f"layer {layer.inputs}" not in self.entries]
         parts = {part.inputs: part for layer in made for part in layer.parts}
@@ -191,22 +226,40 @@ class CachedLayers:
         if base_key(base) not in self.entries:
             document["base"] = recall_base(base, cache)
             keys.append(base_key(base))
-        if not made and not keys:
-            return
-        self._content = gzip.compress(canonical_json(document), 6, mtime=0)
-        listed = Descriptor.of(self._content, _DOCUMENT)
-        self._new = {key: CacheEntry(listed) for key in (f"contents {listed.digest}", *keys)}
-        for layer in made:
-            self._new |= self._entries_of(layer, listed)
+        self._contents, self._new = [], {}
+        if made or keys:
+            listed = self._list(document, keys)
+            for layer in made:
+                self._new |= self._entries_of(layer, listed)
+        packages = [
+            (part, files)
+            for part, files in conda
+            if part.source and part.known is None and f"conda {part.source}" not in self.entries
+        ]
+        for start in range(0, len(packages), _MOST_PACKAGES):
+            facts = {
+                part.source: _conda_facts(part, files)
+                for part, files in packages[start : start + _MOST_PACKAGES]
+            }
+            self._list({"conda": facts}, [f"conda {source}" for source in facts])
+
+    def _list(self, document: Mapping[str, Any], keys: Iterable[str]) -> Descriptor:
+        """Add a document with the entries *keys* to what is pushed, and return its descriptor."""
+        content = gzip.compress(canonical_json(document), 6, mtime=0)
+        listed = Descriptor.of(content, _DOCUMENT)
+        self._contents.append(content)
+        self._new |= {key: CacheEntry(listed) for key in (f"contents {listed.digest}", *keys)}
+        return listed
 
     def push(self, *, progress: Progress) -> None:
         """Push what :meth:`add` was given, once its layers are in the repository; a failure is a warning."""
         if not self._new:
             return
-        listed = Descriptor.of(self._content, _DOCUMENT)
+        total = sum(map(len, self._contents))
         try:
-            with progress.task("Pushing the layer cache", total=listed.size, unit="bytes") as task:
-                upload(self.repository, listed, _Bytes(self._content), task)
+            with progress.task("Pushing the layer cache", total=total, unit="bytes") as task:
+                for content in self._contents:
+                    upload(self.repository, Descriptor.of(content, _DOCUMENT), _Bytes(content), task)
             push_layer_cache(self._new, self.repository, progress=SilentProgress())
         except RegistryError as error:
             progress.line(f"{error.message} The next build finds none of these layers.", Severity.WARNING)
@@ -276,6 +329,16 @@ def _part_facts(part: Part) -> dict[str, Any]:
 def _wheel_facts(part: WheelPart) -> dict[str, Any]:
     files = [[path, *checksum] for path, checksum in sorted(part.checksums.items())]
     return {"filename": part.filename, "size": part.wheel.size, "files": files}
+
+
+def _conda_facts(part: CondaPart, content: ArchiveFiles) -> dict[str, Any]:
+    return {
+        "filename": part.archive.filename,
+        "size": part.archive.size,
+        "distributions": part.locked.distributions,
+        "files": dict(content.files),
+        "facts": vars(part.facts()),
+    }
 
 
 def _read(blob: Descriptor, repository: Repository) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from imagesync.image.conda.layer import CondaPackages, conda_packages
 from imagesync.image.labels import image_labels
 from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import compression_of
+from imagesync.image.layers.conda_parts import conda_paths
 from imagesync.image.layers.environment import EnvironmentFiles, write_environment
 from imagesync.image.layers.system import system_entries
 from imagesync.image.layers.system_files import system_files
@@ -31,21 +32,23 @@ from imagesync.image.options import environment_variables, owner_of
 from imagesync.image.templates import render_template
 from imagesync.image_layout import HOME, PREFIX, Label, image_tag
 from imagesync.inventory.inventory import image_inventory, to_json
+from imagesync.lock.conda.missing_archives import KnownArchive
 from imagesync.lock.layers import join_layers, shared_layer
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents, with_first_sources
-from imagesync.pipeline.cached_layers import WheelSources
+from imagesync.pipeline.cached_layers import PartSources
 from imagesync.pipeline.local_wheels import LocalWheels, report_differences
 from imagesync.pipeline.system_requirements import check_layers
 from imagesync.registry.manifest import BASE_NAME
-from imagesync.wheels.bytecode import compiler_version
+from imagesync.wheels.bytecode import compile_bytecode, compiler_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from imagesync.image.dockerfile import Wheels
     from imagesync.image.layers.base_contents import BaseContents
+    from imagesync.image.layers.conda_parts import KnownConda
     from imagesync.image.layers.grouping import Kind
     from imagesync.image_layout import BaseImage
     from imagesync.inventory.inventory import Inventory
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.pipeline.layout_finder import LayoutFinder
     from imagesync.registry.oci_image import OCIImage
+    from imagesync.store.store import StoredFile
 
 # 1980-01-01, as the files in layers.
 _CREATED = 315_532_800
@@ -100,6 +104,16 @@ def owner_ids(user: str, base: BaseContents, *, root: str) -> tuple[int, int]:
 
 def _template(name: str, lock: Lock) -> str:
     return render_template(name, {"prefix": str(PREFIX), "lock": lock}, folder=None)
+
+
+@dataclass(frozen=True)
+class _Packages:
+    """All packages of an image, and those of conda whose archives aren't here."""
+
+    artifacts: Artifacts
+    wheels: tuple[WheelPart | KnownWheel, ...]
+    conda: CondaPackages | None
+    known_conda: Mapping[str, KnownConda]
 
 
 @dataclass(frozen=True)
@@ -174,13 +188,14 @@ class LayerBuilder:
         del no_cache
         _ = self._created  # refuses a wrong time before anything is fetched
         self._workdir()  # refuses an account that the base lacks, before anything is fetched
-        artifacts, wheels = self._artifacts()
+        packages = self._packages()
+        artifacts = packages.artifacts
         refuse_deviations(self.inputs.plan, artifacts.lock)
         report_differences(artifacts.lock, self.inputs.context.progress)
-        self._check_system(wheels)
+        self._check_system(packages.wheels)
         inventory = self._inventory(artifacts)
         environment_hash = inventory.environment_hash
-        image = self._image(artifacts, wheels, inventory, self._labels(artifacts.lock, inventory))
+        image = self._image(packages, inventory, self._labels(artifacts.lock, inventory))
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
         self.finder.keep(image, (reference, *tags))
         lock = artifacts.lock
@@ -195,23 +210,33 @@ class LayerBuilder:
             artifacts_digest=lock.artifacts_digest,
         )
 
-    def _artifacts(self) -> tuple[Artifacts, list[WheelPart | KnownWheel]]:
-        """Return the artifacts, and all wheels: those whose parts the cache has aren't fetched."""
+    def _packages(self) -> _Packages:
+        """Return the packages of the image: those whose parts the cache has aren't fetched."""
         cached = self._cached
-        known: dict[str, KnownWheel] = {}
+        wheels: dict[str, KnownWheel] = {}
+        conda: dict[str, KnownConda] = {}
         if cached is not None:
-            found = ((p.name, cached.wheel(p, self._wheel_sources)) for p in self.lock.packages)
-            known = {name: wheel for name, wheel in found if wheel is not None}
+            found = ((p.name, cached.wheel(p, self._part_sources)) for p in self.lock.packages)
+            wheels = {name: wheel for name, wheel in found if wheel is not None}
+            known = ((p.name, cached.conda(p, self._part_sources)) for p in self.lock.conda)
+            conda = {name: package for name, package in known if package is not None}
         while True:
-            artifacts = fetch_artifacts(self.lock, self.sources, without=known)
+            archives = {name: KnownArchive(each.archive, each.distributions) for name, each in conda.items()}
+            artifacts = fetch_artifacts(self.lock, self.sources, without=wheels, known=archives)
             here = [
                 *self._wheel_parts(artifacts.packages, "pip", artifacts),
                 *self._wheel_parts(artifacts.vendored, "local", artifacts),
             ]
-            wheels: list[WheelPart | KnownWheel] = [*here, *known.values()]
-            if cached is None or not known or not (lacking := self._lacking(wheels, cached)):
-                return artifacts, wheels
-            known = {name: wheel for name, wheel in known.items() if wheel.filename not in lacking}
+            packages = _Packages(
+                artifacts, (*here, *wheels.values()), self._conda_packages(artifacts, conda), conda
+            )
+            if cached is None or not (wheels or conda):
+                return packages
+            lacking = self._lacking(packages, cached)
+            if not lacking:
+                return packages
+            wheels = {name: wheel for name, wheel in wheels.items() if wheel.filename not in lacking}
+            conda = {name: each for name, each in conda.items() if each.archive.filename not in lacking}
 
     def _check_system(self, wheels: Sequence[WheelPart | KnownWheel]) -> None:
         """Report the libraries and programs that packages need and the base image lacks."""
@@ -220,56 +245,92 @@ class LayerBuilder:
         here = [part.wheel for part in wheels if isinstance(part, WheelPart)]
         check_layers(self.inputs, self.base, listed=listed, wheels=here)
 
-    def _lacking(self, wheels: Sequence[WheelPart | KnownWheel], cached: CachedLayers) -> set[str]:
-        """Return the names of the known wheels that have to be fetched after all."""
-        if lacking := needed_archives(wheels):
+    def _lacking(self, packages: _Packages, cached: CachedLayers) -> set[str]:
+        """Return the names of the known archives that have to be fetched after all."""
+        wheels, conda = packages.wheels, packages.conda
+        below = {path for paths in conda_paths(conda).values() for path in paths} if conda is not None else ()
+        lacking = needed_archives(wheels)
+        known = [part for part in wheels if isinstance(part, KnownWheel)]
+        # Their bytes tell whether they are those of the conda package.
+        lacking |= {part.filename for part in known if not part.checksums.keys().isdisjoint(below)}
+        if lacking:
             return lacking
         conflicts = self.inputs.file_conflicts or {}
         separate = without_shared_files(wheels, conflicts, minor=self.lock.target.minor)
-        known = [part for part in separate if isinstance(part, KnownWheel)]
-        return {part.filename for part in known if not cached.has_part(part.request.inputs)}
+        lacking = {
+            part.filename
+            for part in separate
+            if isinstance(part, KnownWheel) and not cached.has_part(part.request.inputs)
+        }
+        parts = self._files(packages).conda_parts(self.inputs.context.store)
+        return lacking | {
+            part.archive.filename
+            for part in parts
+            if part.known is not None and not cached.has_part(part.request.inputs)
+        }
 
     @property
     def _cached(self) -> CachedLayers | None:
-        """Return the cache of layers; it has none of conda environments, whose wheels have other places."""
-        return None if self.lock.conda else self.finder.cached
+        return self.finder.cached
 
     @cached_property
-    def _wheel_sources(self) -> WheelSources:
+    def _part_sources(self) -> PartSources:
         settings, minor = self.inputs.context.settings, self.lock.target.minor
-        return WheelSources(
+        return PartSources(
             minor,
             compiler_version(self.sources.python, minor),
             compression_of(settings.compression).identity,
             self.finder.base.contents.tree.resolve(PREFIX.relative_to("/").as_posix()),
+            is_virtual=not self.lock.conda,
         )
 
-    def _image(
-        self,
-        artifacts: Artifacts,
-        wheels: Sequence[WheelPart | KnownWheel],
-        inventory: Inventory,
-        labels: Mapping[str, str],
-    ) -> OCIImage:
-        context, plan, lock = self.inputs.context, self.inputs.plan, artifacts.lock
-        base = self.finder.base
-        minor = lock.target.minor
-        cached = self._cached
-        verify_wheels(wheels, lock)
-        conda = self._conda_packages(artifacts)
+    @cached_property
+    def _python_bytecode(self) -> StoredFile | None:
+        """Return the archive of the compiled modules of the interpreter that is put on the base, if any."""
+        python, context = self.finder.base.python, self.inputs.context
+        if python is None or self.lock.conda:
+            return None
+        compiled = compile_bytecode(
+            [python.modules(context.store)],
+            python=self.sources.python,
+            target=self.lock.target,
+            site_packages=python.library,
+            store=context.store,
+            progress=context.progress,
+        )
+        return next(iter(compiled), None)
+
+    def _files(self, packages: _Packages) -> EnvironmentFiles:
+        """Return the artifacts of *packages* alone."""
+        digests = {p.name: p.artifact.digest for p in packages.artifacts.lock.conda if p.artifact.digest}
+        has_cache = self._cached is not None
+        return EnvironmentFiles(
+            self.finder.base.contents,
+            self.lock.target.minor,
+            packages.wheels,
+            conda=packages.conda,
+            python=None if self.lock.conda else self.finder.base.python,
+            python_bytecode=self._python_bytecode,
+            known_conda=packages.known_conda,
+            conda_sources={name: self._part_sources.digest(d) for name, d in digests.items() if has_cache},
+            file_conflicts=self.inputs.file_conflicts or {},
+        )
+
+    def _image(self, packages: _Packages, inventory: Inventory, labels: Mapping[str, str]) -> OCIImage:
+        context, plan, lock = self.inputs.context, self.inputs.plan, packages.artifacts.lock
+        base, cached, conda = self.finder.base, self._cached, packages.conda
+        verify_wheels(packages.wheels, lock)
+        self._refuse_scripts(conda)
+        files = self._files(packages)
         layers = write_environment(
-            EnvironmentFiles(
-                base.contents,
-                minor,
-                wheels,
-                conda=conda,
+            replace(
+                files,
                 code=self.wheels.code_layer(),
                 copied=plan.options.files,
                 inventory=to_json(inventory),
                 activation=_template("image/activate.sh.j2", lock) if lock.conda else "",
                 profile=_template("image/profile.sh.j2", lock),
                 workdir=self._workdir(),
-                file_conflicts=self.inputs.file_conflicts or {},
             ),
             budget=context.settings.max_layers - len(base.image.config.diff_ids),
             store=context.store,
@@ -278,8 +339,17 @@ class LayerBuilder:
             **({"known": cached.layer} if cached is not None else {}),
         )
         if cached is not None:
-            here = [part for part in wheels if isinstance(part, WheelPart)]
-            cached.add(layers, here, base=base.image.digest, cache=context.cache_folder)
+            cached.add(
+                layers,
+                [part for part in packages.wheels if isinstance(part, WheelPart)],
+                base=base.image.digest,
+                cache=context.cache_folder,
+                conda=[
+                    (part, conda.contents[part.locked.name])
+                    for part in files.conda_parts(context.store)
+                    if conda is not None
+                ],
+            )
         return assemble(
             base.image,
             layers,
@@ -292,18 +362,12 @@ class LayerBuilder:
             elsewhere=cached.repository if cached is not None else None,
         )
 
-    def _conda_packages(self, artifacts: Artifacts) -> CondaPackages | None:
-        """Return the conda packages; those whose scripts are skipped are named.
-
-        Raises
-        ------
-        BuildError
-            One has a script that runs once it is installed.
-        """
+    def _conda_packages(self, artifacts: Artifacts, known: Mapping[str, KnownConda]) -> CondaPackages | None:
+        """Return the conda packages; the archives of *known* aren't here."""
         lock, context = artifacts.lock, self.inputs.context
         if not lock.conda:
             return None
-        packages = conda_packages(
+        return conda_packages(
             lock,
             artifacts.conda,
             wheels=artifacts.wheels,
@@ -312,7 +376,20 @@ class LayerBuilder:
             progress=context.progress,
             shared_files=self.inputs.shared_conda_files or {},
             all_bytecode=True,
+            known={name: each.content for name, each in known.items()},
         )
+
+    def _refuse_scripts(self, packages: CondaPackages | None) -> None:
+        """Name the conda packages whose scripts are skipped.
+
+        Raises
+        ------
+        BuildError
+            One has a script that runs once it is installed, and none may be skipped.
+        """
+        if packages is None:
+            return
+        context = self.inputs.context
         if packages.scripts and not context.settings.skip_scripts:
             raise BuildError(
                 "Conda packages have post-link scripts, which need a running container: "
@@ -323,7 +400,6 @@ class LayerBuilder:
             context.progress.line(
                 f"The post-link script of the conda package {name} is skipped", Severity.DEVIATION
             )
-        return packages
 
     def _workdir(self) -> tuple[str, int, int] | None:
         """Return the working directory with the ids of its owner, unless it's the home."""
@@ -345,7 +421,7 @@ class LayerBuilder:
                 bytecode.get(wheel.filename),
                 kind,
                 lock.target.minor,
-                source=self._wheel_sources.digest(digests[wheel.filename])
+                source=self._part_sources.digest(digests[wheel.filename])
                 if self._cached is not None and wheel.filename in digests
                 else "",
                 is_virtual=not lock.conda,

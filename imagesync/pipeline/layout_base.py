@@ -16,10 +16,12 @@ from imagesync.image.base_source import open_base
 from imagesync.image.known_base import known_base
 from imagesync.image.layers.assemble import check_base, check_contents
 from imagesync.image.layers.base_contents import read_base
+from imagesync.image.layers.standalone_python import PLACE
 from imagesync.image_layout import BaseImage
 
 if TYPE_CHECKING:
     from imagesync.image.layers.base_contents import BaseContents
+    from imagesync.image.layers.standalone_python import StandalonePython
     from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.context import Context
     from imagesync.plan.plan import Plan
@@ -41,12 +43,35 @@ class LayoutBase:
     source
         The image, and where it is.
     contents
-        What a build needs of its files.
+        What a build needs of its files, and of the Python that is put on it.
+    python
+        That Python; ``None`` if an environment has that of the image.
     """
 
     root: str
     source: SourceImage
     contents: BaseContents
+    python: StandalonePython | None = None
+
+    @property
+    def identity(self) -> str:
+        """Return its digest, with the Python that is put on it, for hashes."""
+        return identity_with(self.source.digest, self.python)
+
+    def with_python(self, python: StandalonePython) -> LayoutBase:
+        """Return the base with a Python on it.
+
+        Raises
+        ------
+        BaseImageError
+            It has something where that goes.
+        """
+        if self.contents.tree.has_folder(str(PLACE)):
+            raise BaseImageError(
+                f"The base image {self.root} has a folder {PLACE} already, where {python.origin} goes.",
+                hint="Name another one with --base, or take its own Python: python = 'base'.",
+            )
+        return replace(self, contents=python.contents_of(self.contents), python=python)
 
     @property
     def image(self) -> OCIImage:
@@ -56,7 +81,7 @@ class LayoutBase:
     def described(self, settings: Settings) -> BaseImage:
         """Return what plans, locks and hashes need of it."""
         contents, digest = self.contents, self.source.digest
-        identity = base_identity(digest, settings)
+        identity = base_identity(self.identity, settings)
         assert contents.glibc is not None  # noqa: S101  checked when it was opened
         return BaseImage(
             reference=base_reference(identity),
@@ -68,6 +93,11 @@ class LayoutBase:
             glibc=contents.glibc,
             base_hash=identity,
         )
+
+
+def identity_with(digest: str, python: StandalonePython | None) -> str:
+    """Return what hashes cover of a base image with *digest*, on which *python* is put, if any."""
+    return digest if python is None else f"{digest} {python.origin}"
 
 
 @contextmanager
@@ -112,10 +142,12 @@ def open_layout_base(
         yield LayoutBase(root, source, contents)
 
 
-def known_layout_base(root: str, context: Context, *, needs_python: bool) -> BaseImage | None:
+def known_layout_base(
+    root: str, context: Context, *, needs_python: bool, python: StandalonePython | None = None
+) -> BaseImage | None:
     """Return the base image *root* as far as a lock needs it, if that is known without reading its layers.
 
-    With *needs_python* that covers the full version of its Python.
+    With *needs_python* that covers the full version of its Python, unless *python* is put on it.
     """
     if parse_location(root, given_as="base").transport != "registry":
         return None
@@ -126,6 +158,15 @@ def known_layout_base(root: str, context: Context, *, needs_python: bool) -> Bas
         )
     except BaseImageError:
         return None
+    if known is not None and python is not None:
+        identity = base_identity(identity_with(known.digest or root, python), settings)
+        return replace(
+            known,
+            reference=base_reference(identity),
+            python_version=python.version,
+            python_executable=f"{PLACE}/bin/python3",
+            base_hash=identity,
+        )
     if known is None or (needs_python and not _FULL_VERSION.fullmatch(known.python_version)):
         return None
     return known

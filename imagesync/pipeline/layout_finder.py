@@ -15,6 +15,7 @@ from imagesync.image.built_image import image_of
 from imagesync.image.known_base import facts_of, refuse_contradiction, unknown_base
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
+from imagesync.image.layers.standalone_python import find_standalone, for_image
 from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.image_finder import accepted, base_inputs, known_hash, remember_known
 from imagesync.pipeline.layout_base import check_python, known_layout_base, open_layout_base
@@ -24,11 +25,12 @@ from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import fetch_layers
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.settings.model import DEFAULT_BASE
-from imagesync.store.layout import IMAGES
+from imagesync.store.layout import IMAGES, INTERPRETERS
 from imagesync.wheels.bytecode import find_compiler
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
+    from imagesync.image.layers.standalone_python import StandalonePython
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.context import Context
@@ -65,6 +67,7 @@ class LayoutFinder:
         self._root = context.settings.base
         self._asked_registry_for: set[str] = set()
         self._base: LayoutBase | None = None
+        self._python: StandalonePython | None = None
         # Labels of the images that were found, by their IDs.
         self._labels: dict[str, Mapping[str, str]] = {}
         self._cached: CachedLayers | None = None
@@ -131,7 +134,8 @@ class LayoutFinder:
         """
         if self._base is None:
             opened = open_layout_base(self._root, self._context, digest=self._base_digest, cached=self.cached)
-            self._base = self._opened.enter_context(opened)
+            base = self._opened.enter_context(opened)
+            self._base = base if self._python is None else base.with_python(self._python)
         return self._base
 
     @property
@@ -280,7 +284,7 @@ class LayoutFinder:
     def _base_for_lock(self, *, needs_python: bool) -> BaseImage:
         if self._base is None:
             context = self._context
-            known = known_layout_base(self._root, context, needs_python=needs_python)
+            known = known_layout_base(self._root, context, needs_python=needs_python, python=self._python)
             if known is not None:
                 return known
         try:
@@ -362,9 +366,23 @@ class LayoutFinder:
         return self.layout.image(found)
 
     def _choose_root(self, plan: Plan) -> None:
-        """Take an image with exactly the local Python in place of the default one, which has none."""
-        version = plan.python.version.rstrip("+")
-        if plan.interpreter == "conda" or self._root != DEFAULT_BASE or not version:
+        """Choose where Python comes from: as the environment has it, or in an image in place of the default.
+
+        The default one has none.
+        """
+        context, version = self._context, plan.python.version.rstrip("+")
+        if plan.interpreter == "conda" or self._python is not None:
+            return
+        found = find_standalone(plan.python) if context.settings.python_source == "auto" else None
+        if found is not None:
+            folder = context.cache_folder / INTERPRETERS
+            self._python = for_image(
+                found, plan.python, platform=context.platform, cache=folder, environ=context.environ
+            )
+            self._base = None
+            context.progress.line(f"The image gets the environment's own Python: {found.origin}.")
+            return
+        if self._root != DEFAULT_BASE or not version:
             return
         self._root, self._base = f"python:{version}-slim", None
         self._context.progress.line(
@@ -375,7 +393,7 @@ class LayoutFinder:
     @property
     def base_inputs(self) -> BaseInputs:
         """Return the inputs that all hashes cover besides the plan and the settings."""
-        return base_inputs(self._context.settings, self.base.source.digest, self.base.contents.python_version)
+        return base_inputs(self._context.settings, self.base.identity, self.base.contents.python_version)
 
     @property
     def _uses_registry(self) -> bool:

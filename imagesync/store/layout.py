@@ -58,6 +58,8 @@ WHEEL_CHECKS: Final = "wheel-checks"
 LOGS: Final = "logs"
 IMAGES: Final = "images"
 """An OCI layout: images that were built without an engine, and base images."""
+INTERPRETERS: Final = "interpreters"
+"""Builds of python-build-standalone for the images' platform, which uv installed."""
 
 CACHES: Final = (
     *(ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, LAYERS, PYTHONS, REPODATA, TREES, WHEEL_CHECKS),

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from imagesync.registry.config import ContainerConfig
 from imagesync.registry.oci_layout import ImageLayout
+from imagesync.registry.repository import Repository
 from tests.channels.environments import make_conda_environment
 from tests.commands import CommandLine, clean_environ
 from tests.environments import make_environment
+from tests.integration.local_registry import LocalRegistry
 from tests.integration.oci_environment import unpacked
 from tests.oci_images import small_image
 
@@ -47,6 +50,12 @@ def oci_cli(channel: Path, tmp_path_factory: pytest.TempPathFactory) -> CommandL
     }
     (folder / "work").mkdir()
     return CommandLine(environ, folder / "work")
+
+
+@pytest.fixture(scope="module")
+def registry_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with LocalRegistry(tmp_path_factory.mktemp("registry"), auth={}) as registry:
+        yield registry.host
 
 
 def test_conda_environment_with_wheels_becomes_an_image(
@@ -110,3 +119,32 @@ def test_default_base_gives_way_to_one_with_the_local_python(oci_cli: CommandLin
     finished = cli.run("build", "--builder", "oci")
     assert f"The base image is python:{MINOR}." in finished.stderr
     assert "-slim: ubuntu:24.04 has no Python" in finished.stderr
+
+
+def test_ci_with_an_empty_store_takes_conda_packages_from_the_cache(
+    oci_cli: CommandLine, channel: Path, registry_host: str, tmp_path: Path
+) -> None:
+    local = make_conda_environment(channel, ["python", "greeter", "compass"], tmp_path / "env")
+    local.install("--no-deps", "toolz==1.0.0")
+    repository = f"{registry_host}/team/conda"
+    job = oci_cli.with_environ(
+        **local.activated, IMAGESYNC_REPOSITORY=repository, IMAGESYNC_CACHE_FROM=repository
+    )
+    first = job("build", "--push").reference
+    local.install("--no-deps", "iniconfig==2.0.0")
+    next_job = job.with_environ(IMAGESYNC_CACHE_DIR=tmp_path / "empty")
+    second = next_job("-v", "build", "--push")
+    assert second.reference != first
+    fetched = [line for line in second.stderr.splitlines() if ".conda" in line or "toolz" in line]
+    assert not fetched
+    assert not list((tmp_path / "empty").rglob("*.conda"))
+    # The same bytes as from a build that knows nothing.
+    cold = job.with_environ(IMAGESYNC_CACHE_DIR=tmp_path / "cold", IMAGESYNC_CACHE_FROM="")
+    alone = cold("build", "--no-cache", "--output", "oci:cold:latest")
+    assert alone.reference == second.reference
+    with Repository(second.reference) as there:
+        found = there.resolve("linux/amd64")
+    entry = ImageLayout(cold.cwd / "cold").index().find("latest")
+    assert found is not None
+    assert entry is not None
+    assert entry.digest == found[1].digest

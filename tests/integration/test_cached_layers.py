@@ -15,7 +15,7 @@ from imagesync.image.layers.environment import EnvironmentFiles, write_environme
 from imagesync.image.layers.layer import Layer
 from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart, needed_archives
 from imagesync.lock.locked_packages import Artifact, LockedPackage
-from imagesync.pipeline.cached_layers import CachedLayers, WheelSources, open_cached_layers
+from imagesync.pipeline.cached_layers import CachedLayers, PartSources, open_cached_layers
 from imagesync.registry.config import ContainerConfig, ImageConfig
 from imagesync.registry.layer_cache import CacheEntry
 from imagesync.registry.manifest import Descriptor
@@ -29,7 +29,7 @@ from tests.integration.registry_proxy import Fault, RegistryProxy
 from tests.unit.image.layers.wheels import stored_wheel, write_wheel
 
 GZIP = compression_of("gzip")
-SOURCES = WheelSources("3.11", "3.11.7", GZIP.identity, "opt/env")
+SOURCES = PartSources("3.11", "3.11.7", GZIP.identity, "opt/env")
 # One place for all packages.
 BUDGET = 6
 BASE = BaseContents(

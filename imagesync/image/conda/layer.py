@@ -170,6 +170,7 @@ def conda_packages(
     progress: Progress,
     shared_files: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     all_bytecode: bool = False,
+    known: Mapping[str, ArchiveFiles] = MappingProxyType({}),
 ) -> CondaPackages:
     """Return the conda packages of *lock*.
 
@@ -192,6 +193,9 @@ def conda_packages(
         :func:`~imagesync.scan.conda.shared_files.shared_files`.
     all_bytecode
         Whether bytecode that packages bring is converted, too, for an image that no container makes.
+    known
+        The files of packages, by their conda names, whose archives aren't here because others have installed
+        them: nothing of these is compiled.
 
     Raises
     ------
@@ -202,17 +206,17 @@ def conda_packages(
     packages = topological_order(lock.conda)
     by_name = dict(zip((package.name for package in lock.conda), archives, strict=True))
     archives = [by_name[package.name] for package in packages]
-    contents = dict(
-        zip(
-            (package.name for package in packages),
-            read_archive_files(packages, archives, minor=minor, store=store),
-            strict=True,
-        )
-    )
+    here = [(p, archive) for p, archive in zip(packages, archives, strict=True) if p.name not in known]
+    packages_here, archives_here = [package for package, _ in here], [archive for _, archive in here]
+    read = read_archive_files(packages_here, archives_here, minor=minor, store=store)
+    found = {**known, **dict(zip((package.name for package in packages_here), read, strict=True))}
+    contents = {package.name: found[package.name] for package in packages}
     installed = _in_image(shared_files, minor=minor)
     owners = owners_of_shared(contents, installed)
     refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
-    modules = modules_to_compile(packages, archives, minor=minor, store=store, with_bytecode=all_bytecode)
+    modules = modules_to_compile(
+        packages_here, archives_here, minor=minor, store=store, with_bytecode=all_bytecode
+    )
     return CondaPackages(
         packages=tuple(packages),
         archives=tuple(archives),

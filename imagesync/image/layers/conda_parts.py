@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.scratch import scratch_folder
@@ -13,7 +14,7 @@ from imagesync.errors import RenderError
 from imagesync.image.layers.conda_files import CondaFiles, InstalledFile, conda_record
 from imagesync.image.layers.entries import Entry, file_entry
 from imagesync.image.layers.grouping import Kind, Package
-from imagesync.image.layers.parts import PartRequest
+from imagesync.image.layers.parts import PartRequest, part_inputs
 from imagesync.image.layers.paths import check_kinds, check_paths
 from imagesync.image_layout import PREFIX
 from imagesync.lock.conda.archive_files import archive_stem, extract_archive
@@ -25,7 +26,11 @@ from imagesync.standalone.image.conda_records import (
 )
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.image.conda.layer import CondaPackages
+    from imagesync.image.layers.parts import Part
+    from imagesync.lock.conda.archive_files import ArchiveFiles
     from imagesync.lock.locked_packages import LockedConda
     from imagesync.store.store import Store, StoredFile
 
@@ -57,6 +62,24 @@ class CondaFacts:
     links: dict[str, str] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> CondaFacts:
+        """Return the facts that ``vars()`` of them has, or a cache.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError, AttributeError
+            It has another form.
+        """
+        installed = {str(path): (str(each[0]), int(each[1])) for path, each in document["installed"].items()}
+        return cls(
+            dict(document["index"]),
+            {str(path): dict(record) for path, record in document["records"].items()},
+            installed,
+            {str(path): str(target) for path, target in document["links"].items()},
+            {str(path): str(text) for path, text in document["variables"].items()},
+        )
+
     def add(self, file: InstalledFile) -> None:
         """Add a file of the package."""
         if file.record:
@@ -67,6 +90,31 @@ class CondaFacts:
             self.installed[file.path] = file.sha256, file.entry.size
         if file.path.startswith(_VARIABLES) and file.path.endswith(".json"):
             self.variables[file.path] = b"".join(file.entry.read()).decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class KnownConda:
+    """A conda package whose archive isn't here: another build has made its part, and listed its files.
+
+    Parameters
+    ----------
+    archive
+        Where the archive would be in the store.
+    distributions
+        The names of its Python distributions.
+    content
+        The files in the archive.
+    facts
+        What the generated files need of it.
+    make
+        Returns the part that follows from certain inputs.
+    """
+
+    archive: StoredFile
+    distributions: tuple[NormalizedName, ...]
+    content: ArchiveFiles = field(repr=False)
+    facts: CondaFacts = field(repr=False)
+    make: Callable[[str], Part] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -87,6 +135,11 @@ class CondaPart:
         Paths below the prefix that are installed from another package.
     modes
         The mode of each path that doesn't have the archive's.
+    source
+        A digest of what the part follows from, besides *excluded* and *modes*, its place among it; see
+        :attr:`~imagesync.image.layers.parts.PartRequest.inputs`.
+    known
+        What is known of the package if the archive isn't here.
     """
 
     locked: LockedConda
@@ -96,6 +149,8 @@ class CondaPart:
     store: Store
     excluded: frozenset[str] = frozenset()
     modes: Mapping[str, int] = field(default_factory=dict)
+    source: str = ""
+    known: KnownConda | None = None
 
     @property
     def package(self) -> Package:
@@ -107,21 +162,23 @@ class CondaPart:
     @property
     def request(self) -> PartRequest:
         """Return the request for the part."""
-        modes = (f"{path} {mode:o}" for path, mode in sorted(self.modes.items()))
+        modes = [f"{path} {mode:o}" for path, mode in sorted(self.modes.items())]
         key = (*self._key, *sorted(self.excluded), *modes)
-        return PartRequest(f"{self.locked.name} {self.locked.version}", key, self._entries)
+        inputs = part_inputs(self.source, self.excluded.union(modes))
+        make = None if self.known is None else self.known.make
+        return PartRequest(f"{self.locked.name} {self.locked.version}", key, self._entries, inputs, make)
 
     def facts(self) -> CondaFacts:
         """Return what the generated files need, from the store or from the archive."""
+        if self.known is not None:
+            return self.known.facts
         known = self.store.recall(self._facts_key)
         if known is None:
             for _ in self._entries():
                 pass
             known = self.store.recall(self._facts_key)
         assert known is not None  # noqa: S101  it is kept with the last entry
-        found = json.loads(known.path.read_bytes())
-        found["installed"] = {path: (each[0], each[1]) for path, each in found["installed"].items()}
-        return CondaFacts(**found)
+        return CondaFacts.from_dict(json.loads(known.path.read_bytes()))
 
     @property
     def _key(self) -> tuple[str, ...]:
@@ -152,8 +209,18 @@ class CondaPart:
         self.store.remember(self._facts_key, self.store.add(iter([text]), filename=name))
 
 
-def conda_parts(conda: CondaPackages, *, minor: str, store: Store) -> list[CondaPart]:
+def conda_parts(
+    conda: CondaPackages,
+    *,
+    minor: str,
+    store: Store,
+    known: Mapping[str, KnownConda] = MappingProxyType({}),
+    sources: Mapping[str, str] = MappingProxyType({}),
+) -> list[CondaPart]:
     """Return the parts of conda packages, in topological order.
+
+    *known* has those whose archives aren't here, and *sources* digests of what parts follow from, both by the
+    names of packages.
 
     Raises
     ------
@@ -177,6 +244,8 @@ def conda_parts(conda: CondaPackages, *, minor: str, store: Store) -> list[Conda
                 for path, is_executable in conda.executables.items()
                 if conda.owners[path] == package.name
             },
+            sources.get(package.name, ""),
+            known.get(package.name),
         )
         for package, archive in zip(conda.packages, conda.archives, strict=True)
     ]

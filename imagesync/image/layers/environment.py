@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Final
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.image.layers.base_python import environment_entries
 from imagesync.image.layers.code_parts import code_paths, code_request, files_request, small_request
-from imagesync.image.layers.conda_parts import CondaPart, conda_parts, conda_paths, generated_entries
+from imagesync.image.layers.conda_parts import (
+    CondaPart,
+    KnownConda,
+    conda_parts,
+    conda_paths,
+    generated_entries,
+)
 from imagesync.image.layers.entries import (
     Entry,
     FolderAttributes,
@@ -37,9 +43,10 @@ if TYPE_CHECKING:
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.compression import Compression
     from imagesync.image.layers.folder_tree import FolderTree
+    from imagesync.image.layers.standalone_python import StandalonePython
     from imagesync.image_layout import CopiedFiles
     from imagesync.loose_code.archive import CodeLayer
-    from imagesync.store.store import Store
+    from imagesync.store.store import Store, StoredFile
 
 _MOST_WORKERS: Final = 4
 _PACKAGES: Final = frozenset({"conda", "pip", "local"})
@@ -60,6 +67,10 @@ class EnvironmentFiles:
         All wheels, with their bytecode, or those whose parts another build has made.
     conda
         The conda packages, the interpreter among them; ``None`` without any.
+    python, python_bytecode
+        The interpreter that is put on the base, and the archive of its compiled modules, if there is one.
+    known_conda, conda_sources
+        As for :func:`~imagesync.image.layers.conda_parts.conda_parts`.
     code
         Loose code, or ``None``.
     copied
@@ -80,6 +91,10 @@ class EnvironmentFiles:
     minor: str
     wheels: Sequence[WheelPart | KnownWheel]
     conda: CondaPackages | None = None
+    python: StandalonePython | None = None
+    python_bytecode: StoredFile | None = None
+    known_conda: Mapping[str, KnownConda] = field(default_factory=dict)
+    conda_sources: Mapping[str, str] = field(default_factory=dict)
     code: CodeLayer | None = None
     copied: Sequence[CopiedFiles] = ()
     inventory: str = ""
@@ -87,6 +102,14 @@ class EnvironmentFiles:
     profile: str = ""
     workdir: tuple[str, int, int] | None = None
     file_conflicts: Mapping[str, str] = field(default_factory=dict)
+
+    def conda_parts(self, store: Store) -> list[CondaPart]:
+        """Return the parts of the conda packages; *store* keeps what is read of their archives."""
+        if self.conda is None:
+            return []
+        return conda_parts(
+            self.conda, minor=self.minor, store=store, known=self.known_conda, sources=self.conda_sources
+        )
 
 
 def write_environment(
@@ -122,21 +145,22 @@ def write_environment(
     StoreError
         The store can't be used.
     """
-    conda = conda_parts(files.conda, minor=files.minor, store=store) if files.conda is not None else []
+    conda = files.conda_parts(store)
     # One place is the system layer's.
     groups = group(_packages(files, conda), budget=budget - 1, conda=bool(conda))
     ordered = [by_name for _, found in groups for by_name in found]
     writer = _PartWriter(PartStore(store, compression), progress)
     requests = {part.package: _placed(part.request, files.base.tree) for part in conda}
     # Their records, which are generated, tell what these parts have.
-    made = writer.make(requests, "Writing conda packages")
+    here = {package: request for package, request in requests.items() if request.known is None}
+    made = writer.make(here, "Writing conda packages")
     requests |= _requests(files, conda, ordered)
     system = writer.parts.get(small_request("system", _system(files)))
     # These are small, and say which folders have another owner or mode.
     made |= {
         package: writer.parts.get(request)
         for package, request in requests.items()
-        if package.kind not in _PACKAGES and package not in made
+        if package.kind not in _PACKAGES and package not in made and request.known is None
     }
     folders = _folders_above(files.base.tree, unusual_folders([system, *made.values()]))
     inputs = [
@@ -233,6 +257,7 @@ def _requests(
     interpreter = [] if conda else environment_entries(files.base)
     others = {
         "the environment of Python": [entry.path for entry in interpreter if entry.kind != "directory"],
+        "Python": files.python.paths() if files.python is not None else [],
         "imagesync": [_INVENTORY],
     }
     above = {
@@ -250,8 +275,12 @@ def _requests(
     found = {part.package: _placed(part.request, tree) for part in separate}
     found[_GENERATED] = small_request("inventory", _generated(files, conda))
     if not conda:
-        python = f"Python {files.base.python_version}"
-        found[_INTERPRETER] = small_request(python, list(tree.placed(interpreter)))
+        placed = list(tree.placed(interpreter))
+        found[_INTERPRETER] = (
+            small_request(f"Python {files.base.python_version}", placed)
+            if files.python is None
+            else _placed(files.python.request(interpreter, files.python_bytecode), tree)
+        )
     if files.code is not None:
         found[_CODE] = _placed(code_request(files.code, minor=files.minor), tree)
     if files.copied:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Final
@@ -68,6 +69,13 @@ class PartRequest:
     entries: Callable[[], Iterable[Entry]]
     inputs: str = ""
     known: Callable[[str], Part] | None = None
+
+
+def part_inputs(source: str, excluded: frozenset[str]) -> str:
+    """Return a digest of what a part follows from; empty if *source* is."""
+    if not source:
+        return ""
+    return hashlib.sha256("\0".join((source, *sorted(excluded))).encode()).hexdigest()
 
 
 class PartStore:

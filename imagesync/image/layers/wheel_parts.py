@@ -13,7 +13,7 @@ from packaging.utils import parse_wheel_filename
 
 from imagesync.image.layers.entries import Entry, with_parents
 from imagesync.image.layers.grouping import Kind, Package
-from imagesync.image.layers.parts import PartRequest
+from imagesync.image.layers.parts import PartRequest, part_inputs
 from imagesync.image.layers.paths import check_kinds, refuse_shared, shared_paths
 from imagesync.image.layers.wheel_entries import WheelContent, bytecode_entries
 from imagesync.image_layout import PREFIX, site_packages
@@ -146,13 +146,6 @@ def package_of(filename: str, kind: Kind, size: int) -> Package:
     """Return the package of a wheel, for the place of its part."""
     name, _, _, tags = parse_wheel_filename(filename)
     return Package(str(name), kind, size, any(tag.platform != "any" for tag in tags))
-
-
-def part_inputs(source: str, excluded: frozenset[str]) -> str:
-    """Return a digest of what a part follows from; empty if *source* is."""
-    if not source:
-        return ""
-    return hashlib.sha256("\0".join((source, *sorted(excluded))).encode()).hexdigest()
 
 
 def needed_archives(wheels: Sequence[WheelPart | KnownWheel]) -> set[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level
@@ -21,6 +22,8 @@ from imagesync.plan.plan import PlannedConda, PlannedPackage
 from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.lock.conda.channels import Channels
 
 # The distributions of an installed conda package, each with the digest of its files. Empty if the package has
@@ -188,16 +191,34 @@ def _short(channel: str) -> str:
     return channel.rpartition("/")[2] or channel
 
 
+@dataclass(frozen=True)
+class KnownArchive:
+    """The archive of a conda package that isn't here, because others have installed it.
+
+    Parameters
+    ----------
+    file
+        Where it would be in the store.
+    distributions
+        The names of its Python distributions.
+    """
+
+    file: StoredFile
+    distributions: tuple[NormalizedName, ...]
+
+
 def fetch_archives(
     lock: Lock,
     *,
     channels: Channels,
     record_distributions: RecordDistributions = no_record_distributions,
     exactly: bool = False,
+    known: Mapping[str, KnownArchive] = MappingProxyType({}),
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     """Return *lock* with replacements for missing archives, and the archives of its conda packages in order.
 
-    The process of *channels* is ended. With *exactly*, replacements are refused.
+    The process of *channels* is ended. With *exactly*, replacements are refused. Archives of *known*, by the
+    names of their packages, aren't fetched.
 
     Raises
     ------
@@ -207,21 +228,26 @@ def fetch_archives(
         An archive can't be read, or has a distribution that pip installs, too.
     """
     try:
-        return _obtain(lock, channels, None if exactly else record_distributions)
+        return _obtain(lock, channels, None if exactly else record_distributions, known)
     finally:
         channels.close()
 
 
 def _obtain(
-    lock: Lock, channels: Channels, record_distributions: RecordDistributions | None
+    lock: Lock,
+    channels: Channels,
+    record_distributions: RecordDistributions | None,
+    known: Mapping[str, KnownArchive],
 ) -> tuple[Lock, tuple[StoredFile, ...]]:
     while lock.conda:
-        found = channels.archives(lock.conda).obtain(lock.conda)
-        pairs = list(zip(lock.conda, found, strict=True))
+        wanted = [package for package in lock.conda if package.name not in known]
+        found = channels.archives(wanted).obtain(wanted) if wanted else ()
+        pairs = list(zip(wanted, found, strict=True))
         missing = {package.name: file for package, file in pairs if isinstance(file, ArtifactGone)}
         if not missing:
-            files = tuple(file for file in found if isinstance(file, StoredFile))
-            return _checked(lock, files), files
+            files = {package.name: file for package, file in pairs if isinstance(file, StoredFile)}
+            files |= {name: archive.file for name, archive in known.items()}
+            return _checked(lock, files, known), tuple(files[package.name] for package in lock.conda)
         if record_distributions is None:
             raise _no_replacement(list(missing.values()))
         lock = replace_missing_archives(
@@ -240,11 +266,12 @@ def _no_replacement(missing: Sequence[ArtifactGone]) -> FetchError:
     )
 
 
-def _checked(lock: Lock, files: tuple[StoredFile, ...]) -> Lock:
+def _checked(lock: Lock, files: Mapping[str, StoredFile], known: Mapping[str, KnownArchive]) -> Lock:
     """Return *lock* with the distributions that the archives really have."""
-    packages = tuple(
-        replace(package, distributions=info.distributions)
-        for package, info in zip(lock.conda, read_archives(files), strict=True)
-    )
+    here = [package.name for package in lock.conda if package.name not in known]
+    read = zip(here, read_archives(files[name] for name in here), strict=True)
+    found = {name: archive.distributions for name, archive in known.items()}
+    found |= {name: info.distributions for name, info in read}
+    packages = tuple(replace(package, distributions=found[package.name]) for package in lock.conda)
     refuse_duplicates(packages, [*(p.name for p in lock.packages), *(p.name for p in lock.vendored)])
     return replace(lock, conda=packages)
