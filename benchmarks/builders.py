@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("--base", default=os.environ.get("IMAGESYNC_BASE", "ubuntu:24.04"))
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--no-warm-up", action="store_true", help="An earlier run has filled the store.")
     arguments = parser.parse_args()
     work = Path(".work/bench/builders").absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ def main() -> int:
             DOCKER: lambda: docker.cold(empty_store=False),
             UV: with_uv,
         }
-        measured = in_turns(contenders, runs=arguments.turns, warm_up=True)
+        measured = in_turns(contenders, runs=arguments.turns, warm_up=not arguments.no_warm_up)
     _print(measured)
     shutil.rmtree(work / "store" / "images", ignore_errors=True)
     return 0

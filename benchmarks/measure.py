@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -98,7 +99,10 @@ def in_turns(contenders: Mapping[str, Contender], *, runs: int, warm_up: bool) -
     measured: dict[str, list[Run]] = {name: [] for name in contenders}
     for _ in range(runs):
         for name, contender in contenders.items():
-            measured[name].append(run_once(contender))
+            run = run_once(contender)
+            # A run that is ended early has told what it measured.
+            print(f"{name}: {run.seconds:.1f} s", file=sys.stderr, flush=True)
+            measured[name].append(run)
     return measured
 
 

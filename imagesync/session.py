@@ -117,6 +117,12 @@ class Session:
         """Return the inputs with the origin of the image's Python, for which channels may be asked."""
         return environment_inputs(self.scan(), self.context, asks_channels=True)
 
+    def _planned_for(self, inputs: EnvironmentInputs, finder: Finder) -> EnvironmentInputs:
+        """Return *inputs* as they are planned for what *finder* looks in."""
+        from imagesync.pipeline.environment_inputs import planned_without_engine
+
+        return inputs if isinstance(finder, EngineFinder) else planned_without_engine(inputs)
+
     @contextmanager
     def base_finder(self) -> Iterator[Callable[[], Finder]]:
         """Give a function that returns the finder of the base image, for what builds no image.
@@ -137,8 +143,9 @@ class Session:
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
         with self.base_finder() as finder:
-            inputs = self._build_inputs().checked(for_lock=True)
-            base = finder().base_to_lock_for(inputs.plan)
+            inputs = self._build_inputs()
+            inputs = self._planned_for(inputs, found := finder()).checked(for_lock=True)
+            base = found.base_to_lock_for(inputs.plan)
             return inputs.lock(base, inputs.artifact_sources(for_files=True))
 
     def freeze(self, *, with_pip: bool = False) -> Bundle:
@@ -153,8 +160,9 @@ class Session:
         from imagesync.pipeline.freeze import freeze
 
         with self.base_finder() as answering:
-            inputs = self._build_inputs().checked(for_lock=True)
+            inputs = self._build_inputs()
             finder = answering()
+            inputs = self._planned_for(inputs, finder).checked(for_lock=True)
             builder = open_builder(finder, inputs, finder.base_to_lock_for(inputs.plan), for_files=True)
             return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
@@ -274,6 +282,8 @@ class Session:
         finder.query_in_background()
         inputs = self._inputs_of(locked, selection, finder)
         with closing(answering_finder(finder, context, places)) as finder:
+            if isinstance(inputs, EnvironmentInputs):
+                inputs = self._planned_for(inputs, finder)
             request = ImageRequest(
                 context, finder, partial(open_builder, finder), tags, no_cache, push, locked is not None
             )

@@ -24,7 +24,7 @@ from imagesync.store.download import Download
 from imagesync.store.layout import LOGS
 from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import StoredFile
-from imagesync.wheels.bytecode import compile_bytecode, compiled_ahead
+from imagesync.wheels.bytecode import OnCompiled, compile_bytecode, compiled_ahead
 from imagesync.wheels.installed_fallback import use_installed_files
 from imagesync.wheels.rewrite import installable
 from imagesync.wheels.sdists.container import ContainerBuilder
@@ -83,6 +83,7 @@ def fetch_artifacts(
     *,
     without: Collection[str] = (),
     known: Mapping[str, KnownArchive] = MappingProxyType({}),
+    on_compiled: OnCompiled = lambda *_: None,
 ) -> Artifacts:
     """Return the artifacts of *lock*: from the store, from an index or a channel, or made now.
 
@@ -94,6 +95,8 @@ def fetch_artifacts(
         Names of packages of indexes whose artifacts aren't needed.
     known
         The archives of conda packages that aren't needed, by the names of these.
+    on_compiled
+        Called with wheels and their bytecode while others arrive, in several threads.
 
     Raises
     ------
@@ -111,7 +114,7 @@ def fetch_artifacts(
         )
     whole = lock
     lock = replace(lock, packages=tuple(package for package in lock.packages if package.name not in without))
-    with _compiling_ahead(lock, sources) as compile_wheel:
+    with _compiling_ahead(lock, sources, on_compiled) as compile_wheel:
         lock, fetched = _fetch_all(lock, sources, on_arrival=compile_wheel)
     lock, packages = _build(lock, fetched, sources)
     locked_digests = {
@@ -297,7 +300,9 @@ def _bundled_wheels(
 
 
 @contextmanager
-def _compiling_ahead(lock: Lock, sources: ArtifactSources) -> Iterator[Callable[[StoredFile], None]]:
+def _compiling_ahead(
+    lock: Lock, sources: ArtifactSources, on_compiled: OnCompiled
+) -> Iterator[Callable[[StoredFile], None]]:
     """Give a function that compiles wheels while others arrive; it does nothing if none has to be fetched."""
     store = sources.context.store
     if all(store.has(package.artifact.digest) for package in lock.packages):
@@ -309,6 +314,7 @@ def _compiling_ahead(lock: Lock, sources: ArtifactSources) -> Iterator[Callable[
         site_packages=site_packages(lock.target.minor),
         store=store,
         progress=sources.context.progress,
+        on_compiled=on_compiled,
     ) as compile_wheel:
         yield lambda file: compile_wheel(file) if file.filename.endswith(".whl") else None
 

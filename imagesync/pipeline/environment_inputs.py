@@ -374,3 +374,18 @@ def environment_inputs(
         no_isolation = context.settings.no_isolation
         source_digests = first_sources(plan, source_digests, no_isolation=no_isolation, cache=cache)
     return EnvironmentInputs(context, environment, plan, source_digests)
+
+
+def planned_without_engine(inputs: EnvironmentInputs) -> EnvironmentInputs:
+    """Return *inputs*, planned anew if the image gets the environment's own Python where no engine builds it.
+
+    Channels were asked for one then, because an engine might have answered.
+    """
+    settings = inputs.context.settings
+    if settings.builder == "oci" or settings.python_source != "auto" or inputs.environment.conda:
+        return inputs
+    from imagesync.image.layers.standalone_python import find_standalone
+
+    if find_standalone(inputs.environment.python) is None:
+        return inputs
+    return replace(inputs, plan=plan_environment(inputs.environment, inputs.context))

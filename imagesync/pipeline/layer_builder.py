@@ -12,53 +12,42 @@ from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError, BuildError
 from imagesync.image.base import target_of
 from imagesync.image.built_image import Image
-from imagesync.image.conda.layer import CondaPackages, conda_packages
+from imagesync.image.conda.layer import CondaPackages
 from imagesync.image.labels import image_labels
 from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import compression_of
-from imagesync.image.layers.conda_parts import conda_paths
-from imagesync.image.layers.environment import EnvironmentFiles, write_environment
+from imagesync.image.layers.environment import write_environment
 from imagesync.image.layers.system import system_entries
 from imagesync.image.layers.system_files import system_files
 from imagesync.image.layers.verify import verify_wheels
 from imagesync.image.layers.wheel_parts import (
     KnownWheel,
     WheelPart,
-    bytecode_by_wheel,
-    needed_archives,
-    without_shared_files,
 )
 from imagesync.image.options import environment_variables, owner_of
 from imagesync.image.templates import render_template
 from imagesync.image_layout import HOME, PREFIX, Label, image_tag
 from imagesync.inventory.inventory import image_inventory, to_json
-from imagesync.lock.conda.missing_archives import KnownArchive
 from imagesync.lock.layers import join_layers, shared_layer
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
-from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts, wheel_contents, with_first_sources
-from imagesync.pipeline.cached_layers import PartSources
+from imagesync.pipeline.artifacts import Artifacts, wheel_contents, with_first_sources
+from imagesync.pipeline.layer_packages import LayerPackages, PackageSource
 from imagesync.pipeline.local_wheels import LocalWheels, report_differences
 from imagesync.pipeline.system_requirements import check_layers
 from imagesync.registry.manifest import BASE_NAME
-from imagesync.wheels.bytecode import compile_bytecode, compiler_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from imagesync.image.dockerfile import Wheels
     from imagesync.image.layers.base_contents import BaseContents
-    from imagesync.image.layers.conda_parts import KnownConda
-    from imagesync.image.layers.grouping import Kind
     from imagesync.image_layout import BaseImage
     from imagesync.inventory.inventory import Inventory
     from imagesync.lock.lock import Lock
-    from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.pipeline.layout_finder import LayoutFinder
     from imagesync.registry.oci_image import OCIImage
-    from imagesync.store.store import StoredFile
 
 # 1980-01-01, as the files in layers.
 _CREATED = 315_532_800
@@ -104,16 +93,6 @@ def owner_ids(user: str, base: BaseContents, *, root: str) -> tuple[int, int]:
 
 def _template(name: str, lock: Lock) -> str:
     return render_template(name, {"prefix": str(PREFIX), "lock": lock}, folder=None)
-
-
-@dataclass(frozen=True)
-class _Packages:
-    """All packages of an image, and those of conda whose archives aren't here."""
-
-    artifacts: Artifacts
-    wheels: tuple[WheelPart | KnownWheel, ...]
-    conda: CondaPackages | None
-    known_conda: Mapping[str, KnownConda]
 
 
 @dataclass(frozen=True)
@@ -188,7 +167,7 @@ class LayerBuilder:
         del no_cache
         _ = self._created  # refuses a wrong time before anything is fetched
         self._workdir()  # refuses an account that the base lacks, before anything is fetched
-        packages = self._packages()
+        packages = self._packages.fetch()
         artifacts = packages.artifacts
         refuse_deviations(self.inputs.plan, artifacts.lock)
         report_differences(artifacts.lock, self.inputs.context.progress)
@@ -210,33 +189,9 @@ class LayerBuilder:
             artifacts_digest=lock.artifacts_digest,
         )
 
-    def _packages(self) -> _Packages:
-        """Return the packages of the image: those whose parts the cache has aren't fetched."""
-        cached = self._cached
-        wheels: dict[str, KnownWheel] = {}
-        conda: dict[str, KnownConda] = {}
-        if cached is not None:
-            found = ((p.name, cached.wheel(p, self._part_sources)) for p in self.lock.packages)
-            wheels = {name: wheel for name, wheel in found if wheel is not None}
-            known = ((p.name, cached.conda(p, self._part_sources)) for p in self.lock.conda)
-            conda = {name: package for name, package in known if package is not None}
-        while True:
-            archives = {name: KnownArchive(each.archive, each.distributions) for name, each in conda.items()}
-            artifacts = fetch_artifacts(self.lock, self.sources, without=wheels, known=archives)
-            here = [
-                *self._wheel_parts(artifacts.packages, "pip", artifacts),
-                *self._wheel_parts(artifacts.vendored, "local", artifacts),
-            ]
-            packages = _Packages(
-                artifacts, (*here, *wheels.values()), self._conda_packages(artifacts, conda), conda
-            )
-            if cached is None or not (wheels or conda):
-                return packages
-            lacking = self._lacking(packages, cached)
-            if not lacking:
-                return packages
-            wheels = {name: wheel for name, wheel in wheels.items() if wheel.filename not in lacking}
-            conda = {name: each for name, each in conda.items() if each.archive.filename not in lacking}
+    @cached_property
+    def _packages(self) -> PackageSource:
+        return PackageSource(self.inputs, self.lock, self.sources, self.finder.base, self.finder.cached)
 
     def _check_system(self, wheels: Sequence[WheelPart | KnownWheel]) -> None:
         """Report the libraries and programs that packages need and the base image lacks."""
@@ -245,83 +200,12 @@ class LayerBuilder:
         here = [part.wheel for part in wheels if isinstance(part, WheelPart)]
         check_layers(self.inputs, self.base, listed=listed, wheels=here)
 
-    def _lacking(self, packages: _Packages, cached: CachedLayers) -> set[str]:
-        """Return the names of the known archives that have to be fetched after all."""
-        wheels, conda = packages.wheels, packages.conda
-        below = {path for paths in conda_paths(conda).values() for path in paths} if conda is not None else ()
-        lacking = needed_archives(wheels)
-        known = [part for part in wheels if isinstance(part, KnownWheel)]
-        # Their bytes tell whether they are those of the conda package.
-        lacking |= {part.filename for part in known if not part.checksums.keys().isdisjoint(below)}
-        if lacking:
-            return lacking
-        conflicts = self.inputs.file_conflicts or {}
-        separate = without_shared_files(wheels, conflicts, minor=self.lock.target.minor)
-        lacking = {
-            part.filename
-            for part in separate
-            if isinstance(part, KnownWheel) and not cached.has_part(part.request.inputs)
-        }
-        parts = self._files(packages).conda_parts(self.inputs.context.store)
-        return lacking | {
-            part.archive.filename
-            for part in parts
-            if part.known is not None and not cached.has_part(part.request.inputs)
-        }
-
-    @property
-    def _cached(self) -> CachedLayers | None:
-        return self.finder.cached
-
-    @cached_property
-    def _part_sources(self) -> PartSources:
-        settings, minor = self.inputs.context.settings, self.lock.target.minor
-        return PartSources(
-            minor,
-            compiler_version(self.sources.python, minor),
-            compression_of(settings.compression).identity,
-            self.finder.base.contents.tree.resolve(PREFIX.relative_to("/").as_posix()),
-            is_virtual=not self.lock.conda,
-        )
-
-    @cached_property
-    def _python_bytecode(self) -> StoredFile | None:
-        """Return the archive of the compiled modules of the interpreter that is put on the base, if any."""
-        python, context = self.finder.base.python, self.inputs.context
-        if python is None or self.lock.conda:
-            return None
-        compiled = compile_bytecode(
-            [python.modules(context.store)],
-            python=self.sources.python,
-            target=self.lock.target,
-            site_packages=python.library,
-            store=context.store,
-            progress=context.progress,
-        )
-        return next(iter(compiled), None)
-
-    def _files(self, packages: _Packages) -> EnvironmentFiles:
-        """Return the artifacts of *packages* alone."""
-        digests = {p.name: p.artifact.digest for p in packages.artifacts.lock.conda if p.artifact.digest}
-        has_cache = self._cached is not None
-        return EnvironmentFiles(
-            self.finder.base.contents,
-            self.lock.target.minor,
-            packages.wheels,
-            conda=packages.conda,
-            python=None if self.lock.conda else self.finder.base.python,
-            python_bytecode=self._python_bytecode,
-            known_conda=packages.known_conda,
-            conda_sources={name: self._part_sources.digest(d) for name, d in digests.items() if has_cache},
-            file_conflicts=self.inputs.file_conflicts or {},
-        )
-
-    def _image(self, packages: _Packages, inventory: Inventory, labels: Mapping[str, str]) -> OCIImage:
+    def _image(self, packages: LayerPackages, inventory: Inventory, labels: Mapping[str, str]) -> OCIImage:
         context, plan, lock = self.inputs.context, self.inputs.plan, packages.artifacts.lock
-        base, cached, conda = self.finder.base, self._cached, packages.conda
+        base, cached, conda = self.finder.base, self.finder.cached, packages.conda
         verify_wheels(packages.wheels, lock)
         self._refuse_scripts(conda)
-        files = self._files(packages)
+        files = self._packages.files_of(packages)
         layers = write_environment(
             replace(
                 files,
@@ -362,23 +246,6 @@ class LayerBuilder:
             elsewhere=cached.repository if cached is not None else None,
         )
 
-    def _conda_packages(self, artifacts: Artifacts, known: Mapping[str, KnownConda]) -> CondaPackages | None:
-        """Return the conda packages; the archives of *known* aren't here."""
-        lock, context = artifacts.lock, self.inputs.context
-        if not lock.conda:
-            return None
-        return conda_packages(
-            lock,
-            artifacts.conda,
-            wheels=artifacts.wheels,
-            python=self.sources.python,
-            store=context.store,
-            progress=context.progress,
-            shared_files=self.inputs.shared_conda_files or {},
-            all_bytecode=True,
-            known={name: each.content for name, each in known.items()},
-        )
-
     def _refuse_scripts(self, packages: CondaPackages | None) -> None:
         """Name the conda packages whose scripts are skipped.
 
@@ -406,30 +273,6 @@ class LayerBuilder:
         options, root = self.inputs.plan.options, self.base.root
         uid, gid = owner_ids(options.user, self.finder.base.contents, root=root)
         return None if options.workdir == str(HOME) else (options.workdir, uid, gid)
-
-    def _wheel_parts(self, wheels: Wheels, kind: Kind, artifacts: Artifacts) -> list[WheelPart]:
-        lock, digests = artifacts.lock, artifacts.locked_digests
-        local = {package.name for package in lock.vendored if not package.repacked}
-        bytecode = bytecode_by_wheel(wheels.wheels, wheels.bytecode)
-        if wheels.wheels and not bytecode:
-            self.inputs.context.progress.line(
-                f"warning: no Python {lock.target.minor} is here to compile bytecode, so the image has none"
-            )
-        parts = [
-            WheelPart(
-                wheel,
-                bytecode.get(wheel.filename),
-                kind,
-                lock.target.minor,
-                source=self._part_sources.digest(digests[wheel.filename])
-                if self._cached is not None and wheel.filename in digests
-                else "",
-                is_virtual=not lock.conda,
-            )
-            for wheel in wheels.wheels
-        ]
-        # What was repacked has its place among the packages of indexes.
-        return [replace(p, kind="pip") if p.package.name not in local else p for p in parts]
 
     @property
     def _created(self) -> int:

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 _FORMAT = 4  # raised when the same wheel would give another archive
 _MOST_WORKERS = 8
+
+OnCompiled = Callable[[StoredFile, StoredFile], None]
+"""Gets a wheel and the archive of its bytecode."""
 _WORKER = "host.compile_worker"
 
 
@@ -48,6 +51,7 @@ def compile_bytecode(
     store: Store,
     progress: Progress,
     converts: bool = False,
+    on_compiled: OnCompiled = lambda *_: None,
 ) -> tuple[StoredFile, ...]:
     """Return an archive with the bytecode of the modules of each of *wheels*, in their order.
 
@@ -67,6 +71,8 @@ def compile_bytecode(
         Shows the progress.
     converts
         Whether bytecode beside the modules is known to be theirs, and is only made independent of times.
+    on_compiled
+        Called with each wheel and its archive, in the thread that has compiled it.
 
     Returns
     -------
@@ -99,14 +105,27 @@ def compile_bytecode(
             ordered = list(enumerate(wheels)) if total is not None else enumerate(wheels)
             if isinstance(ordered, list):
                 ordered.sort(key=lambda item: -item[1].size)
-            futures = {index: pool.submit(compiler.compile, wheel) for index, wheel in ordered}
+
+            def compile_one(wheel: StoredFile) -> StoredFile | None:
+                archive = compiler.compile(wheel)
+                if archive is not None:
+                    on_compiled(wheel, archive)
+                return archive
+
+            futures = {index: pool.submit(compile_one, wheel) for index, wheel in ordered}
             archives = [futures[index].result() for index in sorted(futures)]
     return tuple(archive for archive in archives if archive is not None)
 
 
 @contextmanager
 def compiled_ahead(
-    *, python: Interpreter, target: Target, site_packages: PurePosixPath, store: Store, progress: Progress
+    *,
+    python: Interpreter,
+    target: Target,
+    site_packages: PurePosixPath,
+    store: Store,
+    progress: Progress,
+    on_compiled: OnCompiled = lambda *_: None,
 ) -> Iterator[Callable[[StoredFile], None]]:
     """Give a function that compiles wheels in the background, so that a later call finds their archives.
 
@@ -129,6 +148,7 @@ def compiled_ahead(
             site_packages=site_packages,
             store=store,
             progress=_Lines(progress),
+            on_compiled=on_compiled,
         )
     )
     try:

@@ -150,7 +150,7 @@ def write_environment(
     groups = group(_packages(files, conda), budget=budget - 1, conda=bool(conda))
     ordered = [by_name for _, found in groups for by_name in found]
     writer = _PartWriter(PartStore(store, compression), progress)
-    requests = {part.package: _placed(part.request, files.base.tree) for part in conda}
+    requests = {part.package: placed_request(part.request, files.base.tree) for part in conda}
     # Their records, which are generated, tell what these parts have.
     here = {package: request for package, request in requests.items() if request.known is None}
     made = writer.make(here, "Writing conda packages")
@@ -272,17 +272,17 @@ def _requests(
         others=others,
         above=above,
     )
-    found = {part.package: _placed(part.request, tree) for part in separate}
+    found = {part.package: placed_request(part.request, tree) for part in separate}
     found[_GENERATED] = small_request("inventory", _generated(files, conda))
     if not conda:
         placed = list(tree.placed(interpreter))
         found[_INTERPRETER] = (
             small_request(f"Python {files.base.python_version}", placed)
             if files.python is None
-            else _placed(files.python.request(interpreter, files.python_bytecode), tree)
+            else placed_request(files.python.request(interpreter, files.python_bytecode), tree)
         )
     if files.code is not None:
-        found[_CODE] = _placed(code_request(files.code, minor=files.minor), tree)
+        found[_CODE] = placed_request(code_request(files.code, minor=files.minor), tree)
     if files.copied:
         found[_FILES] = files_request(files.copied, tree)
     return found
@@ -297,7 +297,7 @@ def _generated(files: EnvironmentFiles, conda: Sequence[CondaPart]) -> list[Entr
     return with_parents(files.base.tree.placed(entries))
 
 
-def _placed(request: PartRequest, tree: FolderTree) -> PartRequest:
+def placed_request(request: PartRequest, tree: FolderTree) -> PartRequest:
     """Return a request for files of the environment, which is elsewhere where ``/opt`` is a link."""
     prefix = PREFIX.relative_to("/").as_posix()
     place = tree.resolve(prefix)
