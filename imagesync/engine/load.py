@@ -1,7 +1,8 @@
 """Load an image that no engine has built, as ``docker load`` does, without the layers that the engine has.
 
-Docker's own store, which isn't containerd's, finds a layer by its diff ID and those of all layers below: an
-archive needs none that an image of the engine begins with.
+Docker's own store finds a layer by its diff ID and those of all layers below: an archive needs none that an
+image of the engine begins with. containerd's has blobs by their digests: an archive needs none that it has,
+and the engine tells afterwards whether it has all of an image.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 20
 _MOST_IMAGES: Final = 50  # each is a request
+_AVAILABILITY_API: Final = (1, 48)  # Docker 28
 _CONTAINERD: Final = ["driver-type", "io.containerd.snapshotter.v1"]
 
 
@@ -52,22 +54,41 @@ def load_image(
                 # The image that had these layers was removed meanwhile.
                 pass
             else:
-                return
+                if _is_whole(api, references):
+                    return
         _send(api, image, references, frozenset(), progress)
 
 
 def present_layers(api: docker.APIClient, image: OCIImage, references: Sequence[str]) -> frozenset[str]:
-    """Return the digests of the layers that *image* has in common with one of the engine, from the first on.
+    """Return the digests of the layers of *image* that the engine seems to have.
 
-    Those of the same repository are looked at first, then others of imagesync, the newest first.
-
-    None with a store of containerd's or Podman's: these want all layers in an archive.
+    With Docker's own store these are the ones in common with one of its images, from the first on. Those of
+    the same repository are looked at first, then others of imagesync, the newest first. With containerd's
+    they may be of several images, and of another compression; an engine before 28 doesn't tell. Podman wants
+    all layers in an archive.
     """
+    in_containerd = _uses_containerd(api)
+    if is_podman(api.version()) or (in_containerd and not _tells_availability(api)):
+        return frozenset()
+    layers, diff_ids, most = image.manifest.layers, image.config.diff_ids, 0
+    found: set[str] = set()
+    for there in _layers_there(api, references):
+        found.update(there)
+        pairs = zip(diff_ids, there, strict=False)
+        most = max(most, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
+        if most == len(diff_ids):
+            break
+    if in_containerd:
+        by_diff_id = zip(layers, diff_ids, strict=True)
+        return frozenset(layer.digest for layer, diff_id in by_diff_id if diff_id in found)
+    # One layer may be there twice.
+    return frozenset(layer.digest for layer in layers[:most]) - {layer.digest for layer in layers[most:]}
+
+
+def _layers_there(api: docker.APIClient, references: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield the diff IDs of the engine's images."""
     import docker.errors
 
-    status = api.info().get("DriverStatus") or []
-    if is_podman(api.version()) or _CONTAINERD in status:
-        return frozenset()
     repositories = {split_reference(reference)[0] for reference in references}
 
     def rank(listed: Mapping[str, Any]) -> tuple[bool, bool, int]:
@@ -76,19 +97,32 @@ def present_layers(api: docker.APIClient, image: OCIImage, references: Sequence[
         return names.isdisjoint(repositories), not is_ours, -int(listed.get("Created") or 0)
 
     listed = sorted(api.images(), key=rank)
-    diff_ids, most = image.config.diff_ids, 0
     for each in listed[:_MOST_IMAGES]:
         try:
             root = api.inspect_image(each["Id"]).get("RootFS") or {}
         except docker.errors.NotFound:
             continue
-        pairs = zip(diff_ids, root.get("Layers") or (), strict=False)
-        most = max(most, sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs)))
-        if most == len(diff_ids):
-            break
-    layers = image.manifest.layers
-    # One layer may be there twice.
-    return frozenset(layer.digest for layer in layers[:most]) - {layer.digest for layer in layers[most:]}
+        yield root.get("Layers") or ()
+
+
+def _uses_containerd(api: docker.APIClient) -> bool:
+    return _CONTAINERD in (api.info().get("DriverStatus") or [])
+
+
+def _tells_availability(api: docker.APIClient) -> bool:
+    return tuple(map(int, api.api_version.split("."))) >= _AVAILABILITY_API
+
+
+def _is_whole(api: docker.APIClient, references: Sequence[str]) -> bool:
+    """Return True if the engine has all of an image that was loaded without some of its layers.
+
+    A store of containerd's takes one without them, and only a container fails.
+    """
+    if not _uses_containerd(api):
+        return True
+    url = api._url("/images/{0}/json", references[0])
+    manifests = api._result(api._get(url, params={"manifests": 1}), json=True).get("Manifests") or ()
+    return bool(manifests) and all(each.get("Available") for each in manifests)
 
 
 def _send(

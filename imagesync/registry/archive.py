@@ -128,7 +128,8 @@ def write_archive(
 
 def _named(descriptor: Descriptor, reference: str) -> Descriptor:
     repository, tag = split_reference(reference)
-    names = {**descriptor.annotations, _CONTAINERD_NAME: f"{repository}:{tag}"}
+    # containerd knows images by their full names alone.
+    names = {**descriptor.annotations, _CONTAINERD_NAME: _full_name(f"{repository}:{tag}")}
     return replace(descriptor, annotations=names).named(tag)
 
 
