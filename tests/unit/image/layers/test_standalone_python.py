@@ -146,9 +146,10 @@ def test_counterpart_for_the_images_platform_comes_from_a_mirror(installed: Path
     # A second time nothing is fetched.
     path.unlink()
     assert for_image(found, mac, platform=LINUX_AMD64, cache=tmp_path / "cache", environ=environ) == there
+    newer = replace(found, build="20240108")
     with pytest.raises(BaseImageError, match=r"uv can't install python-build-standalone 3\.12\.1\+20240108"):
         for_image(
-            replace(found, build="20240108"),
+            newer,
             mac,
             platform=LINUX_AMD64,
             cache=tmp_path / "cache",
