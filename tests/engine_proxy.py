@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 from urllib.parse import urlsplit
 
 _REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE) (?:/v[0-9.]+)?(/\S*) HTTP/1\.[01]\r\n", re.MULTILINE)
@@ -40,6 +41,15 @@ class EngineProxy:
         The URL of the engine; by default that of DOCKER_HOST, or Docker's own.
     """
 
+    FAULTS: Final[Mapping[str, bytes | None]] = {
+        "cut before the answer": b"",
+        "cut in the answer": None,
+        "an error": b"HTTP/1.1 500 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
+        "rubbish": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnull",
+        "a page": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>Log in",
+    }
+    """What :meth:`fail` can let happen in place of an answer."""
+
     def __init__(
         self,
         before: Mapping[str, Callable[[], None]] | None = None,
@@ -52,6 +62,8 @@ class EngineProxy:
         self._before = dict(before or {})
         self._refused = frozenset(refused)
         self._stalled = tuple(stalled)
+        self._fault: tuple[int, bytes | None] = (-1, None)
+        self._cut: socket.socket | None = None
         self._ended = threading.Event()
 
     def __enter__(self) -> EngineProxy:
@@ -108,6 +120,12 @@ class EngineProxy:
             self._requests.clear()
             self._sent = 0
 
+    def fail(self, number: int, fault: str) -> None:
+        """Let one request fail, counted from zero and from now on; none if *number* is negative."""
+        with self._asked:
+            self._requests.clear()
+            self._fault = (number, self.FAULTS[fault])
+
     def wait_for(self, request: str, *, timeout: float = 300) -> None:
         """Wait until a request came in, for *timeout* seconds at most."""
         with self._asked:
@@ -149,6 +167,12 @@ class EngineProxy:
                                 self._ended.wait()
                                 return
                             self._interfere(data)
+                            if (fault := self._take_fault(client, data)) is not None:
+                                client.sendall(fault)
+                                return
+                        elif self._cut is client:
+                            client.sendall(data[:30])
+                            return
                         sink.sendall(data)
                         if not data:
                             sink.shutdown(socket.SHUT_WR)
@@ -161,6 +185,18 @@ class EngineProxy:
                             return
                     elif source is client:
                         self._note(data)
+
+    def _take_fault(self, client: socket.socket, data: bytes) -> bytes | None:
+        """Return what to answer in place of the engine; ``None`` for its own answer."""
+        with self._asked:
+            number, fault = self._fault
+            first = len(self._requests)
+            if not first <= number < first + len(_requests(data)):
+                return None
+            self._fault = (-1, None)
+            if fault is None:
+                self._cut = client
+            return fault
 
     def _connect(self) -> socket.socket:
         host = urlsplit(self._engine)

@@ -146,12 +146,14 @@ def has_lost_layer(error: BuildError) -> bool:
 
 
 def explain_end(api: docker.APIClient, *, fragile: bool) -> EngineError | None:
-    """Return the error for an engine that went away during a build; ``None`` if it is there."""
+    """Return the error for an engine that went away during a build; ``None`` if it is there, hanging or not."""
     import docker.errors
     import requests
 
     try:
         api.get(f"{api.base_url}/_ping", timeout=_PING_SECONDS).close()
+    except requests.ReadTimeout:
+        return None  # it hangs
     except (requests.RequestException, docker.errors.DockerException, OSError):
         reason = (
             " Docker before 23 may end when builds are cancelled (moby#42414); a newer one doesn't."

@@ -38,7 +38,7 @@ SLOW_FAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
     "a byte now and then": {"slow": True},
 }
 JOBS: Final = (pytest.param("cold build", marks=pytest.mark.campaign), "push", "hit")
-BUDGET: Final = 150.0  # seconds for the trials of a job in a campaign
+BUDGET: Final = 90.0  # seconds for the trials of a job in a campaign
 SECONDS: Final = 60.0  # for a command with a fault, on a busy machine
 
 

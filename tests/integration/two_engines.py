@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -52,11 +53,17 @@ class Node:
         By which this machine and the other node reach it.
     certificates
         The folder for DOCKER_CERT_PATH.
+    socket
+        By which this machine reaches it, too, without TLS.
+    pid
+        The ID of the engine's process.
     """
 
     address: str
     certificates: Path
     client: docker.DockerClient
+    socket: Path
+    pid: int
 
     @property
     def node_id(self) -> str:
@@ -162,7 +169,14 @@ def _node(folder: Path, switch: int, name: str, address: str, options: list[str]
     ca, certificate, key = make_certificates(certificates, address)
     tls = TLSMaterial(ca, certificate.rename(certificates / "cert.pem"), key.rename(certificates / "key.pem"))
     endpoint = Endpoint(f"tcp://{address}:{_PORT}", "the test", tls)
-    arguments = [f"--host={endpoint.url}", "--tlsverify", f"--tlscacert={tls.ca}"]
+    # A socket's path may have 107 bytes, fewer than pytest's folders need.
+    sockets = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    arguments = [
+        f"--host={endpoint.url}",
+        f"--host=unix://{sockets}/s",
+        "--tlsverify",
+        f"--tlscacert={tls.ca}",
+    ]
     arguments += [f"--tlscert={tls.cert}", f"--tlskey={tls.key}", *options]
     log = folder / f"{name}.log"
     with _engine([name, *arguments], log) as process:
@@ -173,7 +187,8 @@ def _node(folder: Path, switch: int, name: str, address: str, options: list[str]
         process.stdin.write(b"plugged in\n")
         process.stdin.close()
         with closing(_connect(endpoint, log)) as client:
-            yield Node(address, certificates, client)
+            yield Node(address, certificates, client, sockets / "s", _child(process.pid))
+    shutil.rmtree(sockets)
 
 
 @contextmanager
@@ -189,8 +204,12 @@ def _engine(arguments: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]
             yield process
         finally:
             # The first process of its namespace, with which all others in it end.
-            for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-                os.kill(int(child), signal.SIGKILL)
+            os.kill(_child(process.pid), signal.SIGKILL)
+
+
+def _child(pid: int) -> int:
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
 
 
 def _await_line(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,158 @@
+"""Channels that lie, never end or are slow: records that hold, or an error of ours in time."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+
+from imagesync.errors import ImagesyncError, LockError
+from imagesync.indexes.conda.channel_access import ChannelSettings
+from imagesync.lock.conda.repodata import Repodata
+from imagesync.lock.conda.solver import CondaRequest
+from tests.hostile.conftest import IS_CAMPAIGN
+from tests.hostile.mutations import other_values
+
+RECORD = {
+    "name": "elder",
+    "version": "1.0",
+    "build": "py_0",
+    "build_number": 0,
+    "depends": [],
+    "constrains": [],
+    "subdir": "noarch",
+    "sha256": "0" * 64,
+    "md5": "0" * 32,
+    "size": 5,
+}
+LIES: dict[str, dict[str, object]] = {
+    "another name": {"name": "birch"},
+    "name of another folder": {"name": "../elder"},
+    "option as a name": {"name": "--elder"},
+    "long version": {"version": "9" * 5000},
+    "odd version": {"version": "1.0\u0000\n"},
+    "odd build": {"build": "../../x"},
+    "half a digest": {"sha256": "abc"},
+    "negative size": {"size": -1},
+    "huge size": {"size": 2**70},
+    "itself as a dependency": {"depends": ["elder >=2"]},
+    "no match spec": {"depends": ["[", "elder ==", "a" * 100_000]},
+    "another subdir": {"subdir": "../noarch"},
+    "a URL of its own": {"url": "file:///etc/passwd"},
+    "numbers for texts": {"name": 5, "depends": 5},
+}
+
+
+def document(record: object, filename: str = "elder-1.0-py_0.conda") -> str:
+    return json.dumps(
+        {
+            "info": {"subdir": "noarch"},
+            "packages": {},
+            "packages.conda": {filename: record},
+            "repodata_version": 1,
+        }
+    )
+
+
+@contextmanager
+def channel(content: Callable[[], Iterator[bytes]]) -> Iterator[str]:
+    """Provide the URL of a channel whose ``noarch/repodata.json`` is *content*."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path.endswith("/noarch/repodata.json")
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            with suppress(OSError):
+                for piece in content() if found else ():
+                    self.wfile.write(piece)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads, block_on_close = True, False
+
+        def handle_error(self, *_: object) -> None:
+            """Say nothing: a client that goes away is part of the test."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/channel"
+        server.shutdown()
+
+
+def ask(url: str, cache: Path, *, timeout: float = 30.0, most: int = 1 << 20) -> None:
+    """Look a package up, and solve for it; what is found must be usable as the name of a file."""
+    asked = Repodata(
+        ChannelSettings(channels=(url,), cache=str(cache), timeout=timeout, most=most), dict(os.environ)
+    )
+    try:
+        found = [each for records in asked.available(["elder"]).values() for each in records]
+        found += asked.solve(CondaRequest(("elder",), (), timeout=20.0))
+    finally:
+        asked.close()
+    for package in found:
+        assert "/" not in package.artifact.filename
+        assert not package.name.startswith("-")
+
+
+def test_repodata_without_an_end_is_given_up(tmp_path: Path, tried: Callable[[str], None]) -> None:
+    def endless() -> Iterator[bytes]:
+        while True:
+            yield b" " * 65536
+
+    began = time.monotonic()
+    with channel(endless) as url, pytest.raises(LockError, match=f"channel {url} doesn't answer"):
+        ask(url, tmp_path)
+    assert time.monotonic() - began < 25
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) <= 4 << 20
+    tried("channel: repodata without an end")
+
+
+@pytest.mark.campaign
+def test_slow_repodata_is_given_up(tmp_path: Path, tried: Callable[[str], None]) -> None:
+    def slow() -> Iterator[bytes]:
+        while True:
+            yield b" "
+            threading.Event().wait(0.1)
+
+    with channel(slow) as url, pytest.raises(LockError, match="doesn't answer"):
+        ask(url, tmp_path, timeout=2)
+    tried("channel: repodata by the byte")
+
+
+@pytest.mark.parametrize("lie", LIES if IS_CAMPAIGN else ["name of another folder"])
+def test_lie_of_a_channel_is_an_error_or_without_harm(
+    tmp_path: Path, tried: Callable[[str], None], lie: str
+) -> None:
+    content = document({**RECORD, **LIES[lie]}).encode()
+    with channel(lambda: iter([content])) as url, suppress(ImagesyncError):
+        ask(url, tmp_path)
+    tried("channel: records that lie")
+
+
+@pytest.mark.campaign
+def test_changed_repodata_is_read_or_named(tmp_path: Path, tried: Callable[[str], None]) -> None:
+    current = [b""]
+    numbers = iter(range(10_000))
+
+    with channel(lambda: iter(current)) as url:
+
+        @settings(settings.get_profile("hostile"), max_examples=40)
+        @given(other_values(document(RECORD)))
+        def try_one(content: bytes) -> None:
+            current[:] = [content]
+            with suppress(ImagesyncError):
+                ask(url, tmp_path / str(next(numbers)))
+            tried("channel: repodata, changed in a few places")
+
+        try_one()
