@@ -187,8 +187,9 @@ def is_podman(version: Mapping[str, Any]) -> bool:
 def refusal(response: requests.Response) -> str:
     """Return the message of an answer with an error status; it may hold credentials."""
     with suppress(ValueError, AttributeError):
-        return str(response.json().get("message"))
-    return response.text[:2000]
+        if message := response.json().get("message"):
+            return str(message)
+    return response.text[:2000].strip() or f"HTTP {response.status_code}"
 
 
 def messages(response: requests.Response) -> Iterator[Mapping[str, Any]]:

@@ -146,7 +146,7 @@ def has_lost_layer(error: BuildError) -> bool:
 
 
 def explain_end(api: docker.APIClient, *, fragile: bool) -> EngineError | None:
-    """Return the error for an engine that went away during a build; ``None`` if it is there, hanging or not."""
+    """Return the error for an engine that went away during a build; ``None`` if it is there, or hangs."""
     import docker.errors
     import requests
 
