@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
@@ -15,7 +16,7 @@ from imagesync.image.base import check_interpreter, ensure_base, ensure_stage, f
 from imagesync.image.built_image import image_of
 from imagesync.image.known_base import facts_of, known_base, known_python, refuse_contradiction, remember
 from imagesync.image_layout import image_tag
-from imagesync.pipeline.image_finder import accepted, base_inputs, known_hash, remember_known
+from imagesync.pipeline.image_finder import RegistrySearch, accepted, base_inputs, known_hash, remember_known
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.pipeline.outputs import Output
+    from imagesync.pipeline.registry_images import RegistryImages
     from imagesync.plan.plan import Plan
 
 
@@ -38,7 +40,7 @@ class EngineFinder:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._query: BackgroundCall[Lookup] | None = None
-        self._asked_registry_for: set[str] = set()
+        self._registry = RegistrySearch(context, self._open_registry)
 
     def query_in_background(self) -> None:
         """Start to ask the engine for its images; an error is raised where the answer is needed."""
@@ -121,7 +123,7 @@ class EngineFinder:
         """Return *image* with its digest, if the registry that its repository names has it."""
         from imagesync.pipeline.registry_images import open_registry_images
 
-        if image.digest is not None or not self._uses_registry:
+        if image.digest is not None or not self._registry.is_possible:
             return image
         with open_registry_images(self._context) as images:
             try:
@@ -158,30 +160,13 @@ class EngineFinder:
 
         It is pulled, unless it would only be pushed again.
         """
-        digest = "" if known is None else known.digest
-        if not self._uses_registry or digest in self._asked_registry_for:
-            return None
-        if not push and (no_cache or known is None):
-            return None
-        checked = bool(self._asked_registry_for)
-        self._asked_registry_for.add(digest)
-        from imagesync.pipeline.registry_images import open_registry_images
-
-        with open_registry_images(self._context) as images:
-            try:
-                image = None if known is None or no_cache else images.find(known.digest)
-                if image is not None and known is not None:
-                    image = self.accepted(image, inputs, known)
-                    if image is not None:
-                        self._context.progress.line(f"The registry has it already: {image.digest}")
-                        return image if push and not tags else images.fetch(image)
-                if push and not checked:
-                    images.check_push(tags)
-            except RegistryError as error:
-                if push:
-                    raise
-                self._context.progress.line(f"{error.message} Building without it.", Severity.WARNING)
-        return None
+        return self._registry.find(
+            known,
+            accepted=lambda image, known: self.accepted(image, inputs, known),
+            tags=tags,
+            no_cache=no_cache,
+            push=push,
+        )
 
     def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
         """Return *image* with its deviations from the environment of *inputs*; ``None`` if it won't do."""
@@ -276,9 +261,12 @@ class EngineFinder:
         refuse_contradiction(self._context.settings, facts_of(base))
         remember(self._context.cache_folder, base)
 
-    @property
-    def _uses_registry(self) -> bool:
-        return parse_reference(self._context.settings.repository).names_registry
+    @contextmanager
+    def _open_registry(self) -> Iterator[RegistryImages]:
+        from imagesync.pipeline.registry_images import open_registry_images
+
+        with open_registry_images(self._context) as images:
+            yield images
 
     def _known_base_inputs(self) -> BaseInputs | None:
         """Return the inputs that all hashes cover as far as they are known without making the base image."""
@@ -293,7 +281,7 @@ class EngineFinder:
 
     def _root_digest(self) -> str | None:
         """Return the digest of the root image, from its registry if the engine doesn't have it."""
-        if self.lookup.base_digest is not None or not self._uses_registry:
+        if self.lookup.base_digest is not None or not self._registry.is_possible:
             return self.lookup.base_digest
         from imagesync.pipeline.registry_images import open_registry_images
 

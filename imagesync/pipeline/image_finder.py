@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from imagesync.core.image_reference import parse_reference
+from imagesync.core.progress import Severity
+from imagesync.errors import RegistryError
 from imagesync.image.base import base_identity
 from imagesync.image.templates import build_files_digest
 from imagesync.pipeline.environment_hash import BaseInputs
@@ -179,6 +183,79 @@ class ImageFinder(Protocol):
 
     def close(self) -> None:
         """Close what was opened to find images."""
+
+
+class SearchedRegistry(Protocol):
+    """The repository of a registry that a build looks for its image in."""
+
+    def find(self, environment_hash: str) -> Image | None:
+        """Return the image with *environment_hash*, or ``None``; nothing is fetched."""
+
+    def fetch(self, image: Image) -> Image:
+        """Return an image that :meth:`find` found, fetched."""
+
+    def check_push(self, tags: Sequence[str]) -> None:
+        """Check that the user may push there and to the registries that *tags* name."""
+
+
+class RegistrySearch:
+    """The look-ups of one build in the registry that the setting ``repository`` names.
+
+    Parameters
+    ----------
+    context
+        The context of the command.
+    open_registry
+        Opens the registry.
+    """
+
+    def __init__(
+        self, context: Context, open_registry: Callable[[], AbstractContextManager[SearchedRegistry]]
+    ) -> None:
+        self._context = context
+        self._open = open_registry
+        self._asked_for: set[str] = set()
+
+    @property
+    def is_possible(self) -> bool:
+        """Return True if the repository names a registry."""
+        return parse_reference(self._context.settings.repository).names_registry
+
+    def find(
+        self,
+        known: KnownHash | None,
+        *,
+        accepted: Callable[[Image, KnownHash], Image | None],
+        tags: Sequence[str],
+        no_cache: bool,
+        push: bool,
+    ) -> Image | None:
+        """Return the image with the environment hash *known* if it is *accepted*, or ``None``.
+
+        The others are as for :meth:`ImageFinder.find_in_registry`.
+        """
+        digest, progress = "" if known is None else known.digest, self._context.progress
+        if not self.is_possible or digest in self._asked_for:
+            return None
+        if not push and (no_cache or known is None):
+            return None
+        is_first = not self._asked_for
+        self._asked_for.add(digest)
+        with self._open() as registry:
+            try:
+                found = None if known is None or no_cache else registry.find(known.digest)
+                image = accepted(found, known) if found is not None and known is not None else None
+                if image is not None:
+                    progress.line(f"The registry has it already: {image.digest}")
+                    # It would only be pushed again.
+                    return image if push and not tags else registry.fetch(image)
+                if push and is_first:
+                    registry.check_push(tags)
+            except RegistryError as error:
+                if push:
+                    raise
+                progress.line(f"{error.message} Building without it.", Severity.WARNING)
+        return None
 
 
 def known_hash(inputs: BuildInputs, base: BaseInputs | None, context: Context) -> KnownHash | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
 from imagesync.image.layers.standalone_python import find_standalone, for_image
 from imagesync.image_layout import Label, image_tag
-from imagesync.pipeline.image_finder import accepted, base_inputs, known_hash, remember_known
+from imagesync.pipeline.image_finder import RegistrySearch, accepted, base_inputs, known_hash, remember_known
 from imagesync.pipeline.layout_base import check_python, known_layout_base, open_layout_base
 from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
@@ -65,7 +65,7 @@ class LayoutFinder:
         self._announces = announces
         self._engine_problem = engine_problem
         self._root = context.settings.base
-        self._asked_registry_for: set[str] = set()
+        self._search = RegistrySearch(context, lambda: nullcontext(self.registry))
         self._base: LayoutBase | None = None
         self._python: StandalonePython | None = None
         # Labels of the images that were found, by their IDs.
@@ -141,7 +141,7 @@ class LayoutFinder:
     @property
     def registry(self) -> LayoutRegistry:
         """Return the registries that images are fetched from and pushed to."""
-        return LayoutRegistry(self._context, self.layout)
+        return LayoutRegistry(self._context, self.layout, self._labels)
 
     def query_in_background(self) -> None:
         """Do nothing: images of the layout are read one by one, by their names."""
@@ -209,30 +209,13 @@ class LayoutFinder:
         Its layers are copied to the layout, unless it would only be pushed again. The parameters and errors
         are those of :class:`~imagesync.pipeline.image_finder.ImageFinder`.
         """
-        digest, progress = "" if known is None else known.digest, self._context.progress
-        if not self._uses_registry or digest in self._asked_registry_for:
-            return None
-        if not push and (no_cache or known is None):
-            return None
-        is_first = not self._asked_registry_for
-        self._asked_registry_for.add(digest)
-        try:
-            found = None if known is None or no_cache else self.registry.find(known.digest)
-            if found is not None and known is not None:
-                image, self._labels[image.image_id] = found
-                chosen = self.accepted(image, inputs, known)
-                if chosen is not None:
-                    progress.line(f"The registry has it already: {chosen.digest}")
-                    if tags or not push:
-                        self.registry.fetch(chosen)
-                    return chosen
-            if push and is_first:
-                self.registry.check_push(tags)
-        except RegistryError as error:
-            if push:
-                raise
-            progress.line(f"{error.message} Building without it.", Severity.WARNING)
-        return None
+        return self._search.find(
+            known,
+            accepted=lambda image, known: self.accepted(image, inputs, known),
+            tags=tags,
+            no_cache=no_cache,
+            push=push,
+        )
 
     def accepted(self, image: Image, inputs: BuildInputs, known: KnownHash) -> Image | None:
         """Return *image* with its deviations, if its layers have the form that a build gives them now.
@@ -323,7 +306,7 @@ class LayoutFinder:
     def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image:
         """Return *image* with its digest, if the registry that its repository names has the same bytes."""
         del accepts
-        if image.digest is not None or not self._uses_registry:
+        if image.digest is not None or not self._search.is_possible:
             return image
         try:
             digest = self.registry.digest(image.reference)
@@ -394,10 +377,6 @@ class LayoutFinder:
     def base_inputs(self) -> BaseInputs:
         """Return the inputs that all hashes cover besides the plan and the settings."""
         return base_inputs(self._context.settings, self.base.identity, self.base.contents.python_version)
-
-    @property
-    def _uses_registry(self) -> bool:
-        return parse_reference(self._context.settings.repository).names_registry
 
 
 def needs_container(setting: str, reason: str) -> BuildError:

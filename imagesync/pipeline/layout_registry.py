@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import parse_reference, split_reference
@@ -38,13 +38,16 @@ class LayoutRegistry:
         The context of the command, whose setting ``repository`` says where images are looked for.
     layout
         Keeps the images that are fetched.
+    labels
+        Gets the labels of images that are found, by their IDs.
     """
 
     context: Context
     layout: ImageLayout
+    labels: MutableMapping[str, Mapping[str, str]] = field(default_factory=dict)
 
-    def find(self, environment_hash: str) -> tuple[Image, Mapping[str, str]] | None:
-        """Return the image with *environment_hash* and its labels, or ``None``; nothing is fetched.
+    def find(self, environment_hash: str) -> Image | None:
+        """Return the image with *environment_hash*, or ``None``; nothing is fetched.
 
         Raises
         ------
@@ -64,10 +67,12 @@ class LayoutRegistry:
             environment_hash=environment_hash,
             progress=self.context.progress,
         )
-        return None if image is None else (image, labels)
+        if image is not None:
+            self.labels[image.image_id] = labels
+        return image
 
-    def fetch(self, image: Image) -> None:
-        """Copy an image that :meth:`find` found to the layout, where it has its name then.
+    def fetch(self, image: Image) -> Image:
+        """Return an image that :meth:`find` found, copied to the layout, where it has its name then.
 
         Raises
         ------
@@ -85,6 +90,7 @@ class LayoutRegistry:
             _, documents = resolved
             fetch_layers(documents, self.layout, progress=self.context.progress, subject="the image")
             self.layout.put(documents, name=image.reference)
+        return image
 
     def digest(self, reference: str) -> str | None:
         """Return the digest that a registry has under *reference*, or ``None``."""

@@ -62,6 +62,13 @@ def test_archives_keep_the_digest_and_are_read_by_skopeo(image: OCIImage, tmp_pa
             assert archive.image(only).digest == image.digest
 
 
+def test_archive_has_the_full_name_by_which_containerd_knows_images(image: OCIImage, tmp_path: Path) -> None:
+    write_docker_archive(image, tmp_path / "docker.tar", references=["team/env:1.0", "host:5000/env:2"])
+    with ImageArchive(tmp_path / "docker.tar") as archive:
+        names = [each.annotations["io.containerd.image.name"] for each in archive.index().manifests]
+    assert names == ["docker.io/team/env:1.0", "host:5000/env:2"]
+
+
 def test_archive_of_docker_alone_is_read(image: OCIImage, layout: ImageLayout, tmp_path: Path) -> None:
     path = tmp_path / "docker.tar"
     skopeo("copy", f"oci:{layout.root}:latest", f"docker-archive:{path}:team/env:1.0")
