@@ -25,6 +25,7 @@ from imagesync.indexes.pypi.pip_configuration import read_pip_configuration
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from imagesync.lock.conda.conda_lock import _refuse_options
+from imagesync.lock.conda.conda_program import find_conda
 from imagesync.lock.lock import Target
 from imagesync.lock.resolvers.pip_tools import PipToolsResolver
 from imagesync.lock.resolvers.resolver import ResolutionRequest
@@ -36,7 +37,7 @@ from imagesync.settings.load import load_settings
 from imagesync.settings.model import Settings
 from imagesync.wheels.build_environments import BuildRequest
 from imagesync.wheels.build_indexes import BuildIndexes
-from imagesync.wheels.build_requirements import installed_requirements
+from imagesync.wheels.build_requirements import can_find_module, installed_requirements
 from imagesync.wheels.build_wheel import build_wheel
 from tests.commands import clean_environ
 from tests.progress import RecordedLines
@@ -135,6 +136,16 @@ def test_installed_requirements_import_nothing_from_the_prefix(tmp_path: Path) -
     assert not ran.exists()
 
 
+@pytest.mark.parametrize("module", ["-c", "--version", "json; import evil", "../json", "json\n"])
+def test_module_that_a_build_lacks_is_a_name(module: str, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    python = replace(
+        scan(environ=clean_environ()).python, executable=str(program(tmp_path / "python", f"touch '{ran}'"))
+    )
+    assert not can_find_module(python, module)
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize("line", ["--index-url=https://evil.example.com", "-e .", "flit_core\n--pre", "-r x"])
 def test_build_requirements_are_requirements(line: str, tmp_path: Path) -> None:
     source = tmp_path / "source"
@@ -165,6 +176,18 @@ def test_conda_lock_gets_no_options(word: str) -> None:
     with pytest.raises(LockError, match="neither a match spec nor a channel"):
         _refuse_options(["python 3.11.*", word])
     _refuse_options(["python 3.11.*", "https://conda.example.com/team"])
+
+
+@pytest.mark.parametrize("name", ["--micromamba", "-c/micromamba"])
+def test_micromamba_is_a_program_and_no_option(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path / "path/sh", f"touch '{tmp_path / 'ran'}'")
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LockError, match=f"{name} can't be run"):
+        find_conda({}, micromamba=Path(name))
+    assert not (tmp_path / "ran").exists()
 
 
 def test_keyring_gets_no_options_for_channels(tmp_path: Path) -> None:
