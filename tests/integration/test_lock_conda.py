@@ -366,7 +366,7 @@ def test_a_record_of_old_conda_has_no_sha256(
         bench(environment).lock()
         assert len(server.requests) == asked, "it is known from then on"
         record.write_text(json.dumps({**content, "md5": "0" * 32}))
-        with pytest.raises(HashMismatch, match="isn't what was installed: its MD5"):
+        with pytest.raises(HashMismatch, match="isn't the archive that was asked for: its MD5"):
             bench(environment).lock()
 
 

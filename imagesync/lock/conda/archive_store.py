@@ -115,17 +115,17 @@ class Archives:
                     task.advance(len(chunk))
                 if found.hexdigest() != record.md5:
                     raise HashMismatch(
-                        f"{record.filename} isn't what was installed: its MD5 is {found.hexdigest()}, and "
-                        f"the record has {record.md5}.",
+                        f"{record.filename} isn't the archive that was asked for: its MD5 is "
+                        f"{found.hexdigest()}, not {record.md5}.",
                         hint="Whoever serves it replaced the file, or something on the way did. "
                         "Nothing was kept.",
                     )
                 return self.store.commit(writer, filename=record.filename)
         except OSError as error:
             raise FetchError(
-                f"The record of {record.name} {record.version} has no sha256, and its archive {record.url} "
+                f"The sha256 of {record.name} {record.version} isn't known, and its archive {record.url} "
                 f"can't be read: {redact(str(error))}",
-                hint="Check the network, or install a version that the channel has: "
+                hint="Check the network, or install (or lock) a version that the channel has: "
                 f"conda install {record.name}",
             ) from error
 

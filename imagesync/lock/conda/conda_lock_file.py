@@ -46,7 +46,8 @@ def parse_file(path: Path) -> Lockfile:
         reason = reason_of(error) or "two entries are for the same package"
         raise UsageError(
             f"{path} isn't a lock file that conda-lock can read: {reason}",
-            hint="Write it again, or with the newest conda-lock.",
+            hint=f"Write it again with the newest conda-lock: conda-lock lock --platform linux-64 "
+            f"--lockfile {path}; or from an environment: imagesync lock -o {path}",
         ) from error
 
 

@@ -32,14 +32,14 @@ _NAMES: dict[Form, str] = {
     "pylock": "pylock.toml",
 }
 _EXPLICIT = """\
-# Written by `imagesync lock`. An environment of it:
+{pip}# Written by `imagesync lock`. An environment of it:
 #   micromamba create --name YOURENV --file {name}
-{pip}# platform: {platform}
+# platform: {platform}
 @EXPLICIT
 """
+# micromamba takes the lines of pip's packages for comments.
 _PIP = """\
-# and in it, because micromamba takes the lines of pip's packages for comments:
-#   sed -n 's/^# pip //p' {name} | pip install --no-deps -r /dev/stdin
+# pip's packages, in the environment: sed -n 's/^# pip //p' {name} | pip install --no-deps -r /dev/stdin
 """
 
 
