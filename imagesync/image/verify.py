@@ -93,12 +93,18 @@ def verify(
         )
     if lost := facts["lost_files"]:
         (progress or SilentProgress()).line(
-            f"post-link scripts ({', '.join(lost['scripts'])}) wrote files outside of {PREFIX}, which aren't"
+            f"{_writers(lost['scripts'])} wrote files outside of {PREFIX}, which aren't"
             f" in the image: {_few(lost['files'])}. Make them by the settings `run` or `files`.",
             Severity.WARNING,
         )
     variables: Mapping[str, str] = facts["activation"]
     return variables
+
+
+def _writers(packages: Sequence[str]) -> str:
+    if len(packages) == 1:
+        return f"the post-link script of the conda package {packages[0]}"
+    return f"a post-link script of {', '.join(packages)} (which one isn't recorded)"
 
 
 def _facts(engine: Engine, image: str, arguments: Sequence[str], user: str | None) -> Mapping[str, Any]:
