@@ -186,7 +186,7 @@ def test_uv_lock_without_its_project_or_of_a_newer_uv_is_refused_in_a_sentence(
     assert "uv export" in str(caught.value.hint)
     (tmp_path / "pyproject.toml").write_text(_ROOT)
     (tmp_path / "uv.lock").write_text(text.replace("version = 1\n", "version = 99\n", 1))
-    with pytest.raises(LockError, match=r"can't read .*uv\.lock") as failed:
+    with pytest.raises(LockError, match=r"can't read .*uv\.lock: its format is version 99\.") as failed:
         read(tmp_path / "uv.lock", environ)
     assert "uv" in str(failed.value.hint)
     (tmp_path / "uv.lock").write_text(text)

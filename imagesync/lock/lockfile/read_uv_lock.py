@@ -25,6 +25,7 @@ _CHOICES = (
     *("UV_PROJECT", "UV_WORKING_DIR", "UV_FROZEN", "UV_LOCKED", "UV_NO_DEV", "UV_DEV"),
     *("UV_NO_GROUP", "UV_NO_DEFAULT_GROUPS", "UV_NO_EDITABLE", "UV_NO_SOURCES", "UV_CONFIG_FILE"),
 )
+_NEWER = re.compile(r"unsupported\s+schema\s+version\s+\(v(\d+)")
 # uv says so of a lock file that lacks a member or a group of its project.
 _STALE = re.compile(r"needs to be updated, but `--frozen` was\s+provided: (.*)")
 
@@ -125,8 +126,10 @@ def _export(request: ReadRequest, options: Sequence[str]) -> Mapping[str, Any]:
                 f"{request.path} isn't the lock of the pyproject.toml beside it: {readable(stale[1])}",
                 hint="Lock again: uv lock",
             )
+        newer = _NEWER.search(finished.stderr)
+        reason = f"its format is version {newer[1]}." if newer else readable(finished.stderr)
         raise LockError(
-            f"uv {version('uv')} can't read {request.path}: {readable(finished.stderr)}",
+            f"uv {version('uv')} can't read {request.path}: {reason}",
             hint=f"Lock with this uv (uvx uv@{version('uv')} lock), or install a newer one beside imagesync: "
             f"{own_installation().reinstall('uv')}",
         )
