@@ -11,7 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.command_server import needs_own_start, run_command
+
 BIN = Path(sys.executable).parent
+CONSOLE_SCRIPT = BIN / "imagesync"
 
 # What would make a command look at the tests' own environment instead of the one under test.
 _OURS = (
@@ -72,7 +75,7 @@ class CommandLine:
 
     environ: Mapping[str, str]
     cwd: Path
-    command: tuple[str | Path, ...] = (BIN / "imagesync",)
+    command: tuple[str | Path, ...] = (CONSOLE_SCRIPT,)
 
     def with_environ(self, **variables: str | Path) -> CommandLine:
         """Return the same command line with more environment variables."""
@@ -102,6 +105,11 @@ class CommandLine:
         timeout
             In seconds.
         """
+        if self.command == (CONSOLE_SCRIPT,) and not needs_own_start(self.environ):
+            words = [str(word) for word in (*self.command, *arguments)]
+            code, *output = run_command(words, self.environ, self.cwd, timeout)
+            texts = (text.decode().replace("\r\n", "\n").replace("\r", "\n") for text in output)
+            return Finished(tuple(map(str, arguments)), code, *texts)
         with self.start(*arguments) as process:
             try:
                 stdout, stderr = process.communicate(timeout=timeout)
