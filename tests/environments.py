@@ -38,7 +38,10 @@ class LocalEnvironment:
 
     def pip_install(self, *arguments: str | Path, environ: Mapping[str, str] | None = None) -> None:
         """Install by pip, from the user's package index."""
-        self.run("-m", "pip", "install", "-qq", "--disable-pip-version-check", *arguments, environ=environ)
+        # By the tests' own pip, whose bytecode is there; one that has just been installed would be compiled.
+        command = [BIN / "python", "-m", "pip", "--python", self.python]
+        options = ["-qq", "--disable-pip-version-check"]
+        run([*command, "install", *options, *arguments], environ=environ)
 
 
 def run(

@@ -6,7 +6,6 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-import venv
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.plan.checks.consistency import Conflict, inconsistencies
 from imagesync.scan.environment import Environment, Interpreter, Package, Severity
+from tests.environments import make_environment
 from tests.plans import PYTHON
 
 
@@ -125,7 +125,7 @@ WHEELS = {
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with pip, and packages that contradict one another."""
     prefix = tmp_path_factory.mktemp("consistency") / "env"
-    venv.create(prefix, with_pip=True)
+    make_environment(prefix, python=sys.executable, installer="pip")
     for name, (version, requires) in WHEELS.items():
         folder = site_packages(prefix) / f"{name}-{version}.dist-info"
         folder.mkdir()
@@ -149,7 +149,8 @@ def read_environment(prefix: Path) -> Environment:
 
 
 def test_conflicts_are_those_of_pip_check(prefix: Path) -> None:
-    command = [str(prefix / "bin/python"), "-m", "pip", "check", "--disable-pip-version-check"]
+    pip = [sys.executable, "-m", "pip", "--python", str(prefix / "bin/python")]
+    command = [*pip, "check", "--disable-pip-version-check"]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 1, answer.stderr
     # "app 1.0 requires gone, which is not installed.", "app 1.0 has requirement lib>=2, but ..."
