@@ -26,7 +26,11 @@ RUN = "run --base debian:bookworm-slim weather-report"
 
 def make_weather(folder: Path, python: Path | str, *, installer: str = "pip") -> Path:
     shutil.copytree(ROOT / "examples" / "weather", folder)
-    make_environment(folder / ".venv", python=python, editable=[folder], installer=installer)
+    # Compiling the bytecode of all packages takes longer than the rest.
+    arguments = ["--no-compile"] if installer == "pip" else []
+    make_environment(
+        folder / ".venv", python=python, editable=[folder], installer=installer, arguments=arguments
+    )
     return folder
 
 
