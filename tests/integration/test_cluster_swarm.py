@@ -181,5 +181,7 @@ def test_swarm_cluster_is_listed_and_removed_by_commands(make: Make, cli: Comman
 def test_what_cannot_be_had_is_said_and_leaves_nothing(make: Make, root_image: str) -> None:
     with pytest.raises(UsageError, match="counts GPUs"):
         make(gpus="all")
+    with pytest.raises(UsageError, match="services of a swarm don't take"):
+        make(groups={"big": {"docker": {"cap_add": ["SYS_PTRACE"]}}})
     with pytest.raises(ClusterError, match=r"(?s)ended before it listened.*python"):
         make(root_image, name="barren")
