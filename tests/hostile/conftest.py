@@ -14,7 +14,7 @@ from tests.hostile.servers import World, make_world
 
 # `make hostile` tries more, and other things each time; `make test` the same few each time.
 IS_CAMPAIGN: Final = os.environ.get("IMAGESYNC_HOSTILE") == "campaign"
-EXAMPLES: Final = int(os.environ.get("IMAGESYNC_HOSTILE_EXAMPLES", "120" if IS_CAMPAIGN else "30"))
+EXAMPLES: Final = int(os.environ.get("IMAGESYNC_HOSTILE_EXAMPLES", "120" if IS_CAMPAIGN else "10"))
 settings.register_profile(
     "hostile",
     max_examples=EXAMPLES,
