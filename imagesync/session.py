@@ -102,6 +102,7 @@ class Session:
         """Return the plan of the image; contradictions between installed packages are findings."""
         from imagesync.plan.checks.consistency import inconsistencies
 
+        self.context.check_platforms()
         environment = self.scan()
         plan = plan_environment(environment, self.context)
         conflicts = (conflict.to_finding() for conflict in inconsistencies(environment))
@@ -131,6 +132,7 @@ class Session:
         """
         from imagesync.pipeline.builders import answering_base_finder, open_base_finder
 
+        self.context.check_platforms()
         asked = open_base_finder(self.context)
         asked.query_in_background()
         with ExitStack() as stack:
@@ -205,6 +207,7 @@ class Session:
         from imagesync.pipeline.artifact_sources import check_conda_installer
         from imagesync.pipeline.engine_builder import EngineBuilder
 
+        self.context.check_platforms(for_image=True)
         finder = EngineFinder(self.context)
         finder.query_in_background()
         inputs = self._build_inputs().checked()
@@ -251,6 +254,7 @@ class Session:
         for tag in tags:
             check_reference(tag, given_as="tag", tag=True)
         context = self.context
+        context.check_platforms(for_image=True)
         locked = locked or (None if as_installed else context.settings.locked)
         if selection and locked is None:
             raise UsageError(
@@ -308,6 +312,7 @@ class Session:
         """
         from imagesync.pipeline.verify_build import verify_build
 
+        self.context.check_platforms(for_image=True)
         path = locked or self.context.settings.locked
 
         def inputs_of(context: Context, finder: ImageFinder) -> BuildInputs:

@@ -113,6 +113,7 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
     from imagesync.lock.lockfile.save import form_of, require, save
     from imagesync.lock.manifest import read_manifest
 
+    session.context.check_platforms(for_image=True)
     manifest = read_manifest(path, selection, platform=session.context.platform)
     beside = path.parent / (LOCK_FILE if manifest.conda else "pylock.toml")
     if beside.is_file() and not is_ours(beside):

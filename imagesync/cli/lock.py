@@ -13,6 +13,7 @@ from imagesync.cli.options import (
     PATH,
     format_option,
     from_option,
+    platform_option,
     selection_options,
     session_of,
     settings_options,
@@ -39,6 +40,7 @@ _FOR_CONDA = ("conda-lock", "explicit")
 
 @click.command()
 @settings_options
+@platform_option
 @format_option
 @click.option(
     "-o", "--output-file", type=PATH, metavar="FILE", help="Write a lock file; its name decides the format."

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from imagesync.core.interruption import Interruption
+from imagesync.core.platforms import DEFAULT_PLATFORM, PLATFORMS
 from imagesync.core.progress import Progress, Severity
 from imagesync.core.terminal import make_progress
 from imagesync.core.text import format_duration
@@ -179,6 +180,14 @@ locked_option = click.option(
     metavar="[FILE]",
     help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
 )
+platform_option = click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    type=click.Choice([str(platform) for platform in PLATFORMS]),
+    help=f"Platform to plan and lock for; {DEFAULT_PLATFORM} by default.",
+)
+
 from_option = click.option(
     "--from",
     "manifest",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.options import format_option, session_of, settings_options
+from imagesync.cli.options import format_option, platform_option, session_of, settings_options
 from imagesync.cli.output import finding_sections, print_json
 from imagesync.cli.tables import Row, Section, Tone, print_sections
 from imagesync.core.names import Level
@@ -33,6 +33,7 @@ _CHANGES_LOST = "Its installed files were changed, and the image gets it unchang
 
 @click.command()
 @settings_options
+@platform_option
 @format_option
 @click.option("--all", "every", is_flag=True, help="List every package, as in a pipe.")
 @click.option(

@@ -44,7 +44,7 @@ _FILE: Final = (
     "imagesync writes the Dockerfile itself: `imagesync render -o DIR` shows it, and --templates DIR names"
     " templates of your own. The environment is chosen by --python or --prefix, a lock file by --locked."
 )
-_PLATFORM: Final = f"Images are for {DEFAULT_PLATFORM}."
+_PLATFORM: Final = f"Images are for {DEFAULT_PLATFORM}; imagesync plan and imagesync lock take others."
 _DOCKER_RUN: Final = "For other options: docker run OPTIONS $(imagesync build) COMMAND"
 _OPTIONS: Final = {
     "build": {

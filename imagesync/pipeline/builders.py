@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from imagesync.core.image_location import parse_location
+from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.errors import BuildError, EngineError, EngineNotFound, UsageError
 from imagesync.pipeline.engine_finder import EngineFinder
@@ -84,7 +85,9 @@ def open_base_finder(context: Context) -> Finder:
     """
     settings = context.settings
     location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
-    if settings.builder == "oci" or location.transport != "registry":
+    # The engine's base image is one of the default platform.
+    is_foreign = context.platform != DEFAULT_PLATFORM
+    if settings.builder == "oci" or location.transport != "registry" or is_foreign:
         return LayoutFinder(context)
     return EngineFinder(context)
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imagesync.core.platforms import Platform
+from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import UsageError
 from imagesync.settings.model import Settings
@@ -43,6 +43,34 @@ class Context:
     def platform(self) -> Platform:
         """Return the platform of the image."""
         return self.settings.platform
+
+    def check_platforms(self, *, for_image: bool = False) -> None:
+        """Check that the settings name a platform that can be planned and locked for.
+
+        Parameters
+        ----------
+        for_image
+            Whether an image is wanted, too.
+
+        Raises
+        ------
+        UsageError
+            They name several platforms, or one that no image can be made for yet.
+        """
+        settings = self.settings
+        origin = settings.origins.get("platforms", "the default")
+        if len(settings.platforms) > 1:
+            raise UsageError(
+                f"Plans and locks are for one platform at a time, and {origin} names "
+                f"{' and '.join(settings.platforms)}.",
+                hint=f"Name one of them: imagesync lock --platform {settings.platforms[-1]}",
+            )
+        if for_image and self.platform != DEFAULT_PLATFORM:
+            raise UsageError(
+                f"Images can only be made for {DEFAULT_PLATFORM}, and {origin} names {self.platform}.",
+                hint="`imagesync plan` and `imagesync lock` take other platforms: --platform "
+                f"{self.platform}",
+            )
 
     @cached_property
     def cache_folder(self) -> Path:

@@ -11,6 +11,7 @@ from imagesync.core.credentials import redact
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import is_reference, is_repository, parse_reference
 from imagesync.core.names import Level
+from imagesync.core.platforms import PLATFORMS
 from imagesync.errors import UsageError
 from imagesync.image_layout import PREFIX, is_reserved
 
@@ -100,7 +101,8 @@ class Key(NamedTuple):
     def flag(self) -> str:
         """Return the command-line option, such as ``--add-pip``."""
         # The command line takes one value per option: --level, --channel.
-        name = self.field.removesuffix("s") if self.field in ("levels", "channels") else self.field
+        single = ("levels", "channels", "platforms")
+        name = self.field.removesuffix("s") if self.field in single else self.field
         return "--" + name.replace("_", "-")
 
 
@@ -278,6 +280,13 @@ KEYS = (
         "text",
         _one_of("auto", "docker", "oci"),
         "'auto' (an engine if one answers), 'docker' (an engine) or 'oci' (without one)",
+    ),
+    Key(
+        "platforms",
+        "platforms",
+        "list",
+        _one_of(*map(str, PLATFORMS)),
+        f"{' or '.join(map(str, PLATFORMS))}, such as ['{PLATFORMS[-1]}']",
     ),
     Key("compression", "compression", "text", _one_of("gzip", "zstd"), "'gzip' or 'zstd'"),
     Key(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
+from imagesync.core.platforms import DEFAULT_PLATFORM, Platform, require_platform
 
 DEFAULT_BASE = "ubuntu:24.04"
 DEFAULT_REPOSITORY = "imagesync"
@@ -64,6 +64,8 @@ class Settings:
     builder
         What builds images: a container engine, imagesync itself (``oci``), or (``auto``) an engine if one
         answers.
+    platforms
+        The platforms of the image, such as ``linux/arm64``; plans and locks take one at a time.
     compression
         Of layers that imagesync writes itself.
     max_layers
@@ -130,6 +132,7 @@ class Settings:
     allow_inconsistent: bool = False
     base: str = DEFAULT_BASE
     builder: Literal["auto", "docker", "oci"] = "auto"
+    platforms: tuple[str, ...] = (DEFAULT_PLATFORM.name,)
     compression: Literal["gzip", "zstd"] = "gzip"
     max_layers: int = DEFAULT_MAX_LAYERS
     skip_scripts: bool = False
@@ -154,5 +157,5 @@ class Settings:
 
     @property
     def platform(self) -> Platform:
-        """Return the platform of the image."""
-        return DEFAULT_PLATFORM
+        """Return the platform of the image, the first one if there are several."""
+        return require_platform(self.platforms[0]) if self.platforms else DEFAULT_PLATFORM

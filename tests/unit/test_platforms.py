@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.wheel_tags import target_tags
 from imagesync.pipeline.environment_hash import BaseInputs, lock_content
+from imagesync.plan.checks.sources import unbuildable_wheels
+from imagesync.plan.make_plan import make_plan
 from imagesync.plan.requirements import target_markers
+from imagesync.scan.environment import Environment, Source
 from imagesync.settings.model import Settings
-from tests.plans import PYTHON
+from tests.plans import PYTHON, distribution
 
 SOURCE = Path(imagesync.__file__).parent
 NAME = re.compile(r"linux[-_/]?64|amd64|x86[-_]?64|aarch64|arm64", re.IGNORECASE)
@@ -33,8 +37,11 @@ ENVIRONMENT = "sha256:fb18ca81c0e221f8f6ee45f4c3112a6d42bb5101e1ef9dec201b82f303
 
 
 def literals(path: Path) -> Iterator[ast.Constant]:
-    """Yield the texts of a module, without docstrings."""
-    tree = ast.parse(path.read_text("utf-8"))
+    """Yield the texts of a module that may name a platform, without docstrings."""
+    source = path.read_text("utf-8")
+    if not NAME.search(source):
+        return
+    tree = ast.parse(source)
     docstrings = {
         id(node.value)
         for node in ast.walk(tree)
@@ -76,4 +83,27 @@ def test_hashes_of_the_default_platform_stay_as_they_were() -> None:
     content = lock_content(lock, wheels={}, code="", base=base, options="", only_interpreter=False)
     assert (lock.digest, content.digest) == (LOCK, ENVIRONMENT)
     assert Lock.from_dict(lock.to_dict()) == lock
-    assert base_identity(DIGEST, Settings()) == base_hash(DIGEST, dockerfile_base(None), ())
+    of_base = base_hash(DIGEST, dockerfile_base(None), ())
+    assert base_identity(DIGEST, Settings()) == of_base
+    assert base_identity(DIGEST, Settings(platforms=("linux/arm64",))) != of_base
+
+
+@pytest.mark.parametrize(
+    ("platform", "tag", "local", "found"),
+    [
+        (LINUX_ARM64, "cp311-cp311-linux_x86_64", "linux-x86_64", ["wheel-not-buildable"]),
+        (LINUX_ARM64, "py3-none-any", "linux-x86_64", []),
+        (LINUX_ARM64, "cp311-cp311-linux_aarch64", "linux-aarch64", []),
+        # An engine builds it.
+        (LINUX_AMD64, "cp311-cp311-macosx_11_0_arm64", "macosx-11.0-arm64", []),
+    ],
+)
+def test_plan_names_local_packages_whose_wheel_no_machine_here_can_make(
+    platform: Platform, tag: str, local: str, found: list[str]
+) -> None:
+    source = Source("directory", "file:///mine", editable=True)
+    package = distribution("mine==1.0", source=source, tags=(tag,))
+    environment = Environment(replace(PYTHON, platform=local, libc="glibc 2.36"), (package,))
+    plan = make_plan(environment, settings=Settings(profile="none", platforms=(platform.name,)))
+    assert plan.platform == platform
+    assert [finding.code for finding in unbuildable_wheels(plan)] == found

@@ -101,7 +101,8 @@ def _refuse_other_platform(path: Path, lockfile: Lockfile, subdir: str) -> None:
         return
     raise LockError(
         f"{path} is locked for {', '.join(platforms) or 'no platform'}, and the image is for {subdir}.",
-        hint=f"Lock for it, too: conda-lock lock --platform {subdir}, or imagesync lock -o {path.name}",
+        hint=f"Lock for it, too: conda-lock lock --platform {subdir}, or imagesync lock --platform PLATFORM"
+        " -o FILE",
     )
 
 

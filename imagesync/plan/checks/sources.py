@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name
+from imagesync.core.platforms import DEFAULT_PLATFORM, runs_on
 from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import applies, local_markers, parse_requirement
@@ -99,6 +100,30 @@ def _remedy(missing: str, package: PlannedPackage, environment: Environment) -> 
         f"Bring the {missing} back, or leave the package out (--ignore {package.name}), or install it from "
         f"where its sources are now: {install_command(environment, [], *options)} FOLDER"
     )
+
+
+def unbuildable_wheels(plan: Plan) -> Iterator[Finding]:
+    """Yield a finding for each local package with extension modules, if none can be built for the image.
+
+    No engine builds for another platform than the default one, and this machine only for its own.
+    """
+    python, platform = plan.python, plan.platform
+    if platform == DEFAULT_PLATFORM or runs_on(platform, local=python.platform, libc=python.libc):
+        return
+    for package in plan.packages:
+        installed = package.installed
+        if not package.vendored or installed is None:
+            continue
+        if installed.purelib is False or any(not tag.endswith("-any") for tag in installed.tags):
+            yield Finding(
+                Severity.ERROR,
+                "wheel-not-buildable",
+                f"{package.name} {package.version} has extension modules, and its wheel is made on this "
+                f"machine ({python.platform}), which can't build it for {platform}.",
+                package=package.name,
+                hint=f"Publish a wheel for {platform.machine} on an index and install that, or leave the "
+                f"package out: --ignore {package.name}",
+            )
 
 
 def unmet_requirements(plan: Plan, environment: Environment) -> Iterator[Finding]:

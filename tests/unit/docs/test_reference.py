@@ -48,11 +48,10 @@ def documented_settings() -> dict[str, tuple[str, str, str]]:
 
 
 def option_of(key: Key) -> str:
-    """Return the option that sets a key: of ``build``, which takes all of them; empty if there is none."""
+    """Return the option that sets a key, of ``build`` or ``lock``; empty if there is none."""
     context = click.Context(cli)
-    build = cli.resolve_command(context, ["build"])[1]
-    assert build is not None
-    flags = {flag for parameter in build.params for flag in parameter.opts}
+    commands = [cli.resolve_command(context, [name])[1] for name in ("build", "lock")]
+    flags = {flag for command in commands if command for each in command.params for flag in each.opts}
     return key.flag if key.flag in flags else ""
 
 
