@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import ImagesyncError
+from tests.command_server import needs_own_start
+from tests.commands import CommandLine, clean_environ
 
 pytestmark = pytest.mark.skipif(
     os.name != "posix", reason="only POSIX has /dev/full and removes working folders"
@@ -91,3 +93,19 @@ def test_error_of_the_system_is_a_sentence_and_a_traceback_if_asked_for(
     assert done.returncode == ImagesyncError.exit_code
     assert "error: /dev/x: No such device.\nhint: `imagesync -vv` shows" in done.stderr
     assert ("Traceback" in done.stderr) is verbose
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["cache", "info"], ["scan", "--prefix", "/nowhere"]])
+def test_fork_of_the_tests_is_as_the_console_script(cli: CommandLine, arguments: list[str]) -> None:
+    forked = cli.run(*arguments)
+    with cli.start(*arguments) as process:
+        stdout, stderr = process.communicate()
+    assert (forked.returncode, forked.stdout, forked.stderr) == (process.returncode, stdout, stderr)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux")
+def test_fork_of_the_tests_is_only_for_the_variables_of_this_interpreter() -> None:
+    environ = clean_environ()
+    assert not needs_own_start({**environ, "HOME": "/", "IMAGESYNC_PROFILE": "none"})
+    for name in ("LC_ALL", "PYTHONHASHSEED", "TZ"):
+        assert needs_own_start({**environ, name: "another"})
