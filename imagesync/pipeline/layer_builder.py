@@ -191,7 +191,8 @@ class LayerBuilder:
 
     @cached_property
     def _packages(self) -> PackageSource:
-        return PackageSource(self.inputs, self.lock, self.sources, self.finder.base, self.finder.cached)
+        lock = self.wheels.in_lock(self.lock)
+        return PackageSource(self.inputs, lock, self.sources, self.finder.base, self.finder.cached)
 
     def _check_system(self, wheels: Sequence[WheelPart | KnownWheel]) -> None:
         """Report the libraries and programs that packages need and the base image lacks."""

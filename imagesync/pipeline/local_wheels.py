@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,11 @@ class LocalWheels:
     def made_inputs(self) -> BuildInputs:
         """Return the inputs with all files that went into the wheels."""
         return self.inputs.with_sources({package.name: package.content for package in self.lock.vendored})
+
+    def in_lock(self, lock: Lock) -> Lock:
+        """Return *lock* with the digests of all that went into the wheels, so that none is made again."""
+        made = {package.name: package for package in self.lock.vendored}
+        return replace(lock, vendored=tuple(made.get(package.name, package) for package in lock.vendored))
 
     def planned_hash(self, base: BaseInputs) -> KnownHash | None:
         """Return the environment hash where the installed versions are the lock, or ``None``."""

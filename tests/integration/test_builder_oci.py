@@ -95,12 +95,24 @@ def test_unchanged_environment_finds_its_image(oci_cli: CommandLine, cache_dir: 
     assert digest_of(cache_dir / "images", reference) != first
 
 
+def ship_an_ignored_module(project: Path) -> None:
+    """Make *project* a repository that ignores a module of its wheel, as a generated version is."""
+    with (project / "pyproject.toml").open("a") as file:
+        file.write('[tool.hatch.build.targets.wheel]\ninclude = ["*.py"]\nartifacts = ["own_version.py"]\n')
+    write_text(project / "own_version.py", "version = '1.0'\n")
+    write_text(project / ".gitignore", "own_version.py\n")
+    subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+
+
 def test_image_made_after_a_readme_was_written_is_that_of_the_environment(
     oci_cli: CommandLine, tmp_path: Path
 ) -> None:
     local = small_environment(tmp_path)
     own_cli = oci_cli.with_environ(VIRTUAL_ENV=local.prefix)
-    first = own_cli("build").reference
+    ship_an_ignored_module(tmp_path / "own-code")
+    built = own_cli("build")
+    assert built.stderr.count("Making wheels (") == 1
+    first = built.reference
     write_text(tmp_path / "own-code" / "README.md", "How to use it.\n")
     write_text(own_cli.cwd / "imagesync.toml", "[env]\nA = 'b'\n")
     second = own_cli("build").reference
