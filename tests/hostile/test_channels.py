@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import ImagesyncError, LockError
 from imagesync.indexes.conda.channel_access import ChannelSettings
 from imagesync.lock.conda.repodata import Repodata
@@ -96,8 +97,12 @@ def ask(url: str, cache: Path, *, timeout: float = 30.0, most: int = 1 << 20) ->
         ChannelSettings(channels=(url,), cache=str(cache), timeout=timeout, most=most), dict(os.environ)
     )
     try:
-        found = [each for records in asked.available(["elder"]).values() for each in records]
-        found += asked.solve(CondaRequest(("elder",), (), timeout=20.0))
+        found = [
+            each
+            for records in asked.available(["elder"], subdirs=LINUX_AMD64.subdirs).values()
+            for each in records
+        ]
+        found += asked.solve(CondaRequest(("elder",), (), timeout=20.0), platform=LINUX_AMD64)
     finally:
         asked.close()
     for package in found:

@@ -37,7 +37,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TwoEngines]:
     with two_engines(tmp_path_factory.mktemp("engines")) as engines:
         for node in (engines.manager, engines.worker):
             with Engine(endpoint(node)) as engine:
-                engine.import_archive([tiny_archive()], REFERENCE, labels={})
+                engine.import_archive([tiny_archive()], REFERENCE, labels={}, platform="linux/amd64")
         yield engines
 
 
@@ -57,7 +57,7 @@ def run(engine: Engine, _: str) -> None:
 
 def build(engine: Engine, _: str) -> None:
     dockerfile = f"FROM {REFERENCE}\nRUN echo {random.random()}"
-    built = engine.build([context(dockerfile)], BuildRequest("none"), progress=QUIET)
+    built = engine.build([context(dockerfile)], BuildRequest("none", "linux/amd64"), progress=QUIET)
     assert engine.inspect(built) is not None
     engine.remove(built)
 
@@ -68,11 +68,11 @@ def push(engine: Engine, name: str) -> None:
 
 
 def pull(engine: Engine, name: str) -> None:
-    assert engine.pull(f"{name}/known:1", progress=QUIET).image_id
+    assert engine.pull(f"{name}/known:1", platform="linux/amd64", progress=QUIET).image_id
 
 
 def make(engine: Engine, _: str) -> None:
-    engine.import_archive([tiny_archive()], "imagesync-test/made:1", labels={})
+    engine.import_archive([tiny_archive()], "imagesync-test/made:1", labels={}, platform="linux/amd64")
     assert engine.inspect("imagesync-test/made:1") is not None
 
 
@@ -153,7 +153,7 @@ def test_silent_container_has_its_time_and_a_stopped_engine_90_seconds(
     def build_in(where: Endpoint) -> str:
         with Engine(where) as engine:
             dockerfile = f"FROM {REFERENCE}\nRUN sleep 600"
-            return engine.build([context(dockerfile)], BuildRequest("none"), progress=QUIET)
+            return engine.build([context(dockerfile)], BuildRequest("none", "linux/amd64"), progress=QUIET)
 
     patient = [
         in_thread(lambda: run_in(silent, command)),
@@ -193,7 +193,9 @@ def test_tag_that_two_engines_push_at_once_names_one_whole_image(
     for number, node in enumerate((engines.manager, engines.worker)):
         with Engine(endpoint(node)) as engine:
             dockerfile = f"FROM {REFERENCE}\nENV MACHINE={number}\nRUN echo {number} > /which"
-            engine.tag(engine.build([context(dockerfile)], BuildRequest("none"), progress=QUIET), name)
+            engine.tag(
+                engine.build([context(dockerfile)], BuildRequest("none", "linux/amd64"), progress=QUIET), name
+            )
 
     def push_from(node: Node) -> str | None:
         with Engine(endpoint(node)) as engine:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.credentials import reason_of
 from imagesync.core.installation import own_installation
+from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.errors import LockError, UsageError
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def parse_file(path: Path) -> Lockfile:
         reason = reason_of(error) or "two entries are for the same package"
         raise UsageError(
             f"{path} isn't a lock file that conda-lock can read: {reason}",
-            hint=f"Write it again with the newest conda-lock: conda-lock lock --platform linux-64 "
-            f"--lockfile {path}; or from an environment: imagesync lock -o {path}",
+            hint="Write it again with the newest conda-lock: conda-lock lock --platform "
+            f"{DEFAULT_PLATFORM.subdir} --lockfile {path}; or from an environment: imagesync lock -o {path}",
         ) from error
 
 
