@@ -21,6 +21,8 @@ from imagesync.settings.keys import is_apt_package
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine, EngineImage
     from imagesync.engine.lookup import Lookup
@@ -262,11 +264,12 @@ def _build(
         engine.tag(engine.build_dockerfile(dockerfile, request, progress=progress), reference)
     except BuildError as error:
         raise BaseImageError(
-            f"The base image can't be made from {root}. {error.message}", hint=_advice(error.message)
+            f"The base image can't be made from {root}. {error.message}",
+            hint=_advice(error.message, settings.templates),
         ) from error
 
 
-def _advice(log: str) -> str:
+def _advice(log: str, templates: Path | None) -> str:
     """Return the hint for a failed build of the base."""
     if re.search(r"Temporary failure|Could not (resolve|connect)|Failed to fetch|Unable to connect", log):
         return (
@@ -278,6 +281,8 @@ def _advice(log: str) -> str:
     # Second, because without its lists apt knows no package.
     if "Unable to locate package" in log or "has no installation candidate" in log:
         return "Correct the package's name in `apt`, or see whether this distribution has it."
+    if templates is not None and (own := templates / "Dockerfile.base").is_file():
+        return f"Correct {own}. Its commands run as the user of the image in `base`, without `USER root`."
     return "Name an image with --base that has apt-get, or Python 3.10 or later with the module venv."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
@@ -10,7 +11,7 @@ from packaging.utils import canonicalize_name
 from imagesync.core.names import Level
 from imagesync.engine.lookup import root_digest
 from imagesync.errors import BaseImageError, UsageError
-from imagesync.image.base import base_hash, check_apt, check_interpreter
+from imagesync.image.base import _advice, base_hash, check_apt, check_interpreter
 from imagesync.image_layout import BaseImage
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter
@@ -109,3 +110,10 @@ def test_apt_packages_are_sorted_without_duplicates() -> None:
 def test_apt_package_with_an_invalid_name_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="system package"):
         check_apt((name,))
+
+
+def test_hint_for_a_base_of_the_users_own_names_its_dockerfile(tmp_path: Path) -> None:
+    log = "/bin/sh: 1: cannot create /etc/own: Permission denied"
+    assert "with --base" in _advice(log, tmp_path)
+    (tmp_path / "Dockerfile.base").write_text("ARG BASE\nFROM $BASE\nRUN echo own > /etc/own\n")
+    assert f"Correct {tmp_path / 'Dockerfile.base'}" in _advice(log, tmp_path)
