@@ -99,7 +99,8 @@ def test_tag_that_two_machines_push_at_once_names_one_whole_image(
     started = [cli.start("build", "--push", "--tag", name) for cli in (one, other)]
     for process in started:
         _, stderr = process.communicate(timeout=120)
-        assert process.returncode == 0, stderr
+        # Who finds another image in its place says so.
+        assert process.returncode == 0 or "isn't what was pushed" in stderr, stderr
     assert layers(name) in own
     # Who pushes last has the tag, also if somebody has overwritten it since.
     for cli, expected in ((one, own[0]), (other, own[1]), (one, own[0])):
