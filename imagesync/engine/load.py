@@ -56,6 +56,7 @@ def load_image(
             else:
                 if _is_whole(api, references):
                     return
+                _forget(api, references)
         _send(api, image, references, frozenset(), progress)
 
 
@@ -123,6 +124,15 @@ def _is_whole(api: docker.APIClient, references: Sequence[str]) -> bool:
     url = api._url("/images/{0}/json", references[0])
     manifests = api._result(api._get(url, params={"manifests": 1}), json=True).get("Manifests") or ()
     return bool(manifests) and all(each.get("Available") for each in manifests)
+
+
+def _forget(api: docker.APIClient, references: Sequence[str]) -> None:
+    """Remove an image that lacks layers, so that none is found by these names if all of it isn't sent."""
+    import docker.errors
+
+    for reference in references:
+        with suppress(docker.errors.NotFound):
+            api.remove_image(reference)
 
 
 def _send(
