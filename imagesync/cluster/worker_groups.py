@@ -11,7 +11,6 @@ from typing import Any
 from dask.utils import parse_bytes
 from distributed import Status
 from distributed.deploy.adaptive import Adaptive
-from distributed.protocol.pickle import dumps
 from distributed.utils import NoOpAwaitable
 
 from imagesync.cluster.container_options import ClusterSize, Machine, WorkerOptions, size_workers
@@ -19,7 +18,6 @@ from imagesync.cluster.engine_options import check_docker, check_json
 from imagesync.cluster.supervised_cluster import SupervisedCluster
 from imagesync.engine.run_options import parse_mounts, parse_size
 from imagesync.errors import UsageError
-from imagesync.standalone.programs import Remote
 
 Groups = Mapping[str, tuple[int, WorkerOptions]]
 """Number and options of the workers of each group."""
@@ -187,10 +185,7 @@ class GroupedCluster(SupervisedCluster):
 
     async def _has_tasks_without_worker(self) -> bool:
         """Whether the scheduler has tasks that none of its workers may run."""
-        answer: dict[str, Any] = await self.scheduler_comm.run_function(  # type: ignore[union-attr]
-            function=dumps(Remote("scheduler", "has_tasks_without_worker"))
-        )
-        return answer.get("result") is True
+        return bool(await self.scheduler_comm.has_tasks_without_worker())  # type: ignore[union-attr]
 
     def _resize(self, group: str, spec: Any, n: int) -> None:  # noqa: ANN401
         members = self._members(group)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from distributed import Client, Scheduler, Status, Worker
 from distributed.deploy.spec import ProcessInterface
 
-sys.path.append(sys.argv[1])
+sys.path += [sys.argv[1], str(Path(sys.argv[1]).parent / "standalone" / "cluster")]
 
 from dask_cluster import DaskCluster  # type: ignore[import-not-found]
+from scheduler import tell_of_tasks_without_worker  # type: ignore[import-not-found]
 
 LOCAL = {"host": "127.0.0.1", "dashboard_address": ":0"}
 noted: list[str] = []
@@ -90,6 +92,13 @@ async def go() -> None:
             await until(lambda: "left 1" in noted)
             assert await kept.result() == 5, "results of a retired worker are kept"
             assert noted.count("fitted") >= 3
+
+            tell_of_tasks_without_worker(made.scheduler)
+            assert await made.scheduler_comm.has_tasks_without_worker() is False
+            without = client.submit(sum, [1, 2], resources={"missing": 1})
+            await until(lambda: bool(made.scheduler.unrunnable))
+            assert await made.scheduler_comm.has_tasks_without_worker() is True
+            without.release()
 
             ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             made._in_background(asyncio.wait_for(ended, 60))

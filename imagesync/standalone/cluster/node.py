@@ -14,7 +14,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from imagesync.standalone.cluster.scheduler import open_dashboard, wait_for_silence
+from imagesync.standalone.cluster.scheduler import (
+    open_dashboard,
+    tell_of_tasks_without_worker,
+    wait_for_silence,
+)
 
 PREFIX = "imagesync: "
 READY = PREFIX + "ready"
@@ -233,6 +237,7 @@ async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN4
         **config["options"],
     }
     scheduler = Scheduler(**options)
+    tell_of_tasks_without_worker(scheduler)
     await scheduler
     _on_stop(scheduler.close)
     if config["lifeline"] == "heartbeat":

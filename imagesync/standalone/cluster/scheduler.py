@@ -68,6 +68,13 @@ def _import_dashboard() -> Any:  # noqa: ANN401
     return distributed.dashboard.scheduler
 
 
-def has_tasks_without_worker(dask_scheduler: Any) -> bool:  # noqa: ANN401
-    """Return whether there are tasks that no worker may run, such as for want of a resource."""
-    return bool(dask_scheduler.unrunnable)
+def tell_of_tasks_without_worker(scheduler: Any) -> None:  # noqa: ANN401
+    """Let the scheduler tell whether it has tasks that no worker may run, such as for want of a resource.
+
+    Adaptive clusters ask each second; of a function that is sent the scheduler would log each call.
+    """
+
+    def has_tasks_without_worker() -> bool:
+        return bool(scheduler.unrunnable)
+
+    scheduler.handlers["has_tasks_without_worker"] = has_tasks_without_worker
