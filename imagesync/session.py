@@ -22,7 +22,12 @@ from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import UsageError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.engine_finder import EngineFinder
-from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
+from imagesync.pipeline.environment_inputs import (
+    EnvironmentInputs,
+    environment_inputs,
+    planned_without_engine,
+    takes_own_python,
+)
 from imagesync.pipeline.environment_plan import (
     image_findings,
     plan_environment,
@@ -114,15 +119,14 @@ class Session:
         """Return the inputs of a build: the environment, its plan, and the digests of its local sources."""
         return environment_inputs(self.scan(), self.context)
 
-    def _build_inputs(self) -> EnvironmentInputs:
-        """Return the inputs with the origin of the image's Python, for which channels may be asked."""
-        return environment_inputs(self.scan(), self.context, asks_channels=True)
+    def _build_inputs(self, *, without_engine: bool = False) -> EnvironmentInputs:
+        """Return the inputs with the origin of the image's Python, for which channels may be asked.
 
-    def _planned_for(self, inputs: EnvironmentInputs, finder: Finder) -> EnvironmentInputs:
-        """Return *inputs* as they are planned for what *finder* looks in."""
-        from imagesync.pipeline.environment_inputs import planned_without_engine
-
-        return inputs if isinstance(finder, EngineFinder) else planned_without_engine(inputs)
+        *without_engine* says that no engine builds the image. Locks are the same either way.
+        """
+        environment = self.scan()
+        has_python = without_engine and takes_own_python(environment, self.context.settings)
+        return environment_inputs(environment, self.context, asks_channels=not has_python)
 
     @contextmanager
     def base_finder(self) -> Iterator[Callable[[], Finder]]:
@@ -145,9 +149,8 @@ class Session:
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
         with self.base_finder() as finder:
-            inputs = self._build_inputs()
-            inputs = self._planned_for(inputs, found := finder()).checked(for_lock=True)
-            base = found.base_to_lock_for(inputs.plan)
+            inputs = self._build_inputs().checked(for_lock=True)
+            base = finder().base_to_lock_for(inputs.plan)
             return inputs.lock(base, inputs.artifact_sources(for_files=True))
 
     def freeze(self, *, with_pip: bool = False) -> Bundle:
@@ -162,9 +165,8 @@ class Session:
         from imagesync.pipeline.freeze import freeze
 
         with self.base_finder() as answering:
-            inputs = self._build_inputs()
+            inputs = self._build_inputs().checked(for_lock=True)
             finder = answering()
-            inputs = self._planned_for(inputs, finder).checked(for_lock=True)
             builder = open_builder(finder, inputs, finder.base_to_lock_for(inputs.plan), for_files=True)
             return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)
 
@@ -282,12 +284,12 @@ class Session:
             from imagesync.pipeline.attest import require_sbom
 
             require_sbom()
-        finder = open_finder(context, places)
-        finder.query_in_background()
-        inputs = self._inputs_of(locked, selection, finder)
-        with closing(answering_finder(finder, context, places)) as finder:
-            if isinstance(inputs, EnvironmentInputs):
-                inputs = self._planned_for(inputs, finder)
+        asked = open_finder(context, places)
+        asked.query_in_background()
+        inputs = self._inputs_of(locked, selection, asked)
+        with closing(answering_finder(asked, context, places)) as finder:
+            if finder is not asked and isinstance(inputs, EnvironmentInputs):
+                inputs = planned_without_engine(inputs)
             request = ImageRequest(
                 context, finder, partial(open_builder, finder), tags, no_cache, push, locked is not None
             )
@@ -326,7 +328,7 @@ class Session:
         if lock_file is None:
             from imagesync.pipeline.modified_packages import refuse_modifications
 
-            inputs = self._build_inputs()
+            inputs = self._build_inputs(without_engine=not isinstance(finder, EngineFinder))
             refuse_modifications(inputs.plan, self.context.settings)
             return inputs
         from imagesync.pipeline.lock_file_inputs import lock_file_inputs

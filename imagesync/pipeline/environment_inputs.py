@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment, Finding, Package
+    from imagesync.settings.model import Settings
     from imagesync.wheels.wheel_contents import WheelContent
 
 # Findings of every build, also of one that finds its image.
@@ -376,16 +377,17 @@ def environment_inputs(
     return EnvironmentInputs(context, environment, plan, source_digests)
 
 
-def planned_without_engine(inputs: EnvironmentInputs) -> EnvironmentInputs:
-    """Return *inputs*, planned anew if the image gets the environment's own Python where no engine builds it.
-
-    Channels were asked for one then, because an engine might have answered.
-    """
-    settings = inputs.context.settings
-    if settings.builder == "oci" or settings.python_source != "auto" or inputs.environment.conda:
-        return inputs
+def takes_own_python(environment: Environment, settings: Settings) -> bool:
+    """Return True if an image that no engine builds gets the interpreter that *environment* runs."""
+    if settings.python_source != "auto" or environment.conda or settings.add_conda:
+        return False
     from imagesync.image.layers.standalone_python import find_standalone
 
-    if find_standalone(inputs.environment.python) is None:
+    return find_standalone(environment.python) is not None
+
+
+def planned_without_engine(inputs: EnvironmentInputs) -> EnvironmentInputs:
+    """Return *inputs* that were planned for an engine's image, as they are for one that no engine builds."""
+    if not takes_own_python(inputs.environment, inputs.context.settings):
         return inputs
     return replace(inputs, plan=plan_environment(inputs.environment, inputs.context))

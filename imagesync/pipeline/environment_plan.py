@@ -40,10 +40,7 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
         answer is cached.
     """
     settings, reason = context.settings, ""
-    decides = (
-        asks_channels and settings.python_source == "auto" and not _has_own_python(environment, settings)
-    )
-    if decides and not (environment.conda or settings.add_conda):
+    if asks_channels and settings.python_source == "auto" and not (environment.conda or settings.add_conda):
         settings, reason = _with_interpreter(environment, context)
     if settings.channels or settings.add_conda or settings.python_source == "conda":
         from imagesync.plan.conda import with_channels
@@ -83,15 +80,6 @@ def _loose_code_findings(
 def _path_variables(environment: Environment, context: Context) -> Mapping[str, str]:
     """Return the variables with ``PYTHONPATH``; none for a folder, which may be another platform's."""
     return context.environ if environment.python.executable else {}
-
-
-def _has_own_python(environment: Environment, settings: Settings) -> bool:
-    """Return True if a build without an engine takes the interpreter that the environment runs."""
-    if settings.builder != "oci":
-        return False
-    from imagesync.image.layers.standalone_python import find_standalone
-
-    return find_standalone(environment.python) is not None
 
 
 def _with_interpreter(environment: Environment, context: Context) -> tuple[Settings, str]:

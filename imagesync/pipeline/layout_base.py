@@ -56,7 +56,8 @@ class LayoutBase:
     @property
     def identity(self) -> str:
         """Return its digest, with the Python that is put on it, for hashes."""
-        return identity_with(self.source.digest, self.python)
+        digest = self.source.digest
+        return digest if self.python is None else f"{digest} {self.python.origin}"
 
     def with_python(self, python: StandalonePython) -> LayoutBase:
         """Return the base with a Python on it.
@@ -93,11 +94,6 @@ class LayoutBase:
             glibc=contents.glibc,
             base_hash=identity,
         )
-
-
-def identity_with(digest: str, python: StandalonePython | None) -> str:
-    """Return what hashes cover of a base image with *digest*, on which *python* is put, if any."""
-    return digest if python is None else f"{digest} {python.origin}"
 
 
 @contextmanager
@@ -142,12 +138,10 @@ def open_layout_base(
         yield LayoutBase(root, source, contents)
 
 
-def known_layout_base(
-    root: str, context: Context, *, needs_python: bool, python: StandalonePython | None = None
-) -> BaseImage | None:
+def known_layout_base(root: str, context: Context, *, needs_python: bool) -> BaseImage | None:
     """Return the base image *root* as far as a lock needs it, if that is known without reading its layers.
 
-    With *needs_python* that covers the full version of its Python, unless *python* is put on it.
+    With *needs_python* that covers the full version of its Python.
     """
     if parse_location(root, given_as="base").transport != "registry":
         return None
@@ -158,15 +152,6 @@ def known_layout_base(
         )
     except BaseImageError:
         return None
-    if known is not None and python is not None:
-        identity = base_identity(identity_with(known.digest or root, python), settings)
-        return replace(
-            known,
-            reference=base_reference(identity),
-            python_version=python.version,
-            python_executable=f"{PLACE}/bin/python3",
-            base_hash=identity,
-        )
     if known is None or (needs_python and not _FULL_VERSION.fullmatch(known.python_version)):
         return None
     return known

@@ -256,8 +256,11 @@ class LayoutFinder:
         return self._base_for_lock(needs_python=True)
 
     def base_to_lock_for(self, plan: Plan) -> BaseImage:
-        """Return the base image as far as a lock needs it; its layers are read only if nothing else tells."""
-        self._choose_root(plan)
+        """Return the base image as far as a lock needs it; its layers are read only if nothing else tells.
+
+        A lock can't say that an image has the environment's own Python, unless that has been chosen for it.
+        """
+        self._choose_root(plan, for_lock=True)
         needs_python = plan.interpreter != "conda"
         base = self._base_for_lock(needs_python=needs_python)
         if needs_python:
@@ -265,9 +268,8 @@ class LayoutFinder:
         return base
 
     def _base_for_lock(self, *, needs_python: bool) -> BaseImage:
-        if self._base is None:
-            context = self._context
-            known = known_layout_base(self._root, context, needs_python=needs_python, python=self._python)
+        if self._base is None and self._python is None:
+            known = known_layout_base(self._root, self._context, needs_python=needs_python)
             if known is not None:
                 return known
         try:
@@ -348,7 +350,7 @@ class LayoutFinder:
         self.layout.touch(found)
         return self.layout.image(found)
 
-    def _choose_root(self, plan: Plan) -> None:
+    def _choose_root(self, plan: Plan, *, for_lock: bool = False) -> None:
         """Choose where Python comes from: as the environment has it, or in an image in place of the default.
 
         The default one has none.
@@ -356,14 +358,15 @@ class LayoutFinder:
         context, version = self._context, plan.python.version.rstrip("+")
         if plan.interpreter == "conda" or self._python is not None:
             return
-        found = find_standalone(plan.python) if context.settings.python_source == "auto" else None
+        takes_own = context.settings.python_source == "auto" and not for_lock
+        found = find_standalone(plan.python) if takes_own else None
         if found is not None:
+            context.progress.line(f"The image gets the environment's own Python: {found.origin}.")
             folder = context.cache_folder / INTERPRETERS
             self._python = for_image(
                 found, plan.python, platform=context.platform, cache=folder, environ=context.environ
             )
             self._base = None
-            context.progress.line(f"The image gets the environment's own Python: {found.origin}.")
             return
         if self._root != DEFAULT_BASE or not version:
             return
