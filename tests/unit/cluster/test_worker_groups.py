@@ -1,15 +1,20 @@
-"""Options of groups of workers, as a user gives them."""
+"""Options of groups of workers, as a user gives them, and adapting beside groups."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from distributed import Client, Scheduler, Worker
 
 from imagesync.cluster.container_options import Machine, WorkerOptions
 from imagesync.cluster.engine_options import make_engine_options
-from imagesync.cluster.worker_groups import make_groups
+from imagesync.cluster.worker_groups import GroupedCluster, make_groups
 from imagesync.errors import UsageError
+from imagesync.standalone.cluster.scheduler import tell_of_tasks_without_worker
 
 MACHINE = Machine(cpus=4, memory=8 * 2**30)
 
@@ -51,3 +56,58 @@ def test_none_is_as_good_as_an_option_that_is_left_out() -> None:
 def test_unknown_option_of_a_group_is_named() -> None:
     with pytest.raises(UsageError, match="threads_of_each"):
         group(threads_of_each=2)
+
+
+class LocalCluster(GroupedCluster):
+    """A cluster with a group whose scheduler and workers are of this process."""
+
+    async def _bring_up(self) -> None:
+        await self._connect()
+        tell_of_tasks_without_worker(self.scheduler)
+
+    async def _take_down(self) -> None:
+        self._stop_adapting()
+        workers, self.worker_spec, self.workers = self.workers, {}, {}
+        await asyncio.gather(*(worker.close() for worker in workers.values()))
+        await self._disconnect()
+
+
+computing = threading.Event()
+
+
+def compute() -> bool:
+    return computing.wait(60)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_workers_that_compute_stay_while_those_of_a_group_are_idle() -> None:
+    address = {"host": "127.0.0.1", "dashboard_address": ":0"}
+    worker = {"cls": Worker, "options": {"nthreads": 1, "resources": {"leaf": 1}, **address}}
+    member = {"cls": Worker, "options": {"nthreads": 1, **address}}
+
+    async def go() -> None:
+        async with LocalCluster(
+            workers={0: worker, 1: worker, "big-0": member, "big-1": member},
+            worker=worker,
+            scheduler={"cls": Scheduler, "options": {"port": 0, **address}},
+            groups={"big": member},
+            asynchronous=True,
+        ) as cluster:
+            adaptive = cluster.adapt(interval="1h")
+            await until(lambda: len(cluster.observed) == 4)
+            async with Client(cluster, asynchronous=True) as client:
+                futures = [client.submit(compute, resources={"leaf": 1}, pure=False) for _ in range(2)]
+                await until(
+                    lambda: sum(bool(each.processing) for each in cluster.scheduler.workers.values()) == 2
+                )
+                assert await adaptive.target() == 2
+                computing.set()
+                assert await client.gather(futures) == [True, True]
+            await until(lambda: not cluster.scheduler.tasks)
+            assert await adaptive.target() == 0
+
+    asyncio.run(asyncio.wait_for(go(), 60))
