@@ -86,8 +86,8 @@ def _checkout(package: PlannedPackage, source: Source, into: Path) -> Path:
     if not _git(package, into, *fetch, "--depth=1", "--", url, commit, protocols=protocols, may_fail=True):
         heads = "+refs/heads/*:refs/remotes/origin/*"
         _git(package, into, *fetch, "--tags", "--", url, heads, protocols=protocols)
-    # `git checkout` takes a revision only before the dashes.
-    _git(package, into, "update-ref", "--no-deref", "--", "HEAD", commit)
+    # `git checkout` takes a revision only before the dashes. The commit may be given as an annotated tag.
+    _git(package, into, "update-ref", "--no-deref", "--", "HEAD", f"{commit}^{{commit}}")
     _git(package, into, "reset", "--quiet", "--hard", "--no-recurse-submodules")
     update = ("submodule", "--quiet", "update", "--init", "--recursive", "--checkout", "--depth=1")
     _git(package, into, *update)

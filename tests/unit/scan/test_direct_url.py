@@ -193,6 +193,37 @@ def test_commit_is_fetched_from_a_local_repository(tmp_path: Path) -> None:
     assert (folder / "pyproject.toml").read_text() == "one"
 
 
+def test_annotated_tag_stands_for_its_commit(tmp_path: Path) -> None:
+    served = repository(tmp_path / "served", {"pyproject.toml": "one"})
+    git(served, "tag", "-a", "v1", "-m", "v1")
+    (served / "pyproject.toml").write_text("two")
+    git(served, "commit", "-qam", "second")
+    folder = fetch_source(planned(served.as_uri(), git(served, "rev-parse", "v1")), tmp_path / "into")
+    assert (folder / "pyproject.toml").read_text() == "one"
+    assert git(folder, "rev-parse", "HEAD") == git(served, "rev-parse", "v1^{commit}")
+
+
+def test_commit_that_the_repository_lacks_is_named(tmp_path: Path) -> None:
+    served = repository(tmp_path / "served")
+    with pytest.raises(WheelError, match=f"mine 1.0: git can't get commit {COMMIT}"):
+        fetch_source(planned(served.as_uri()), tmp_path / "into")
+
+
+def test_files_are_checked_out_through_the_users_own_filters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = repository(
+        tmp_path / "served", {"pyproject.toml": "", ".gitattributes": "*.txt filter=caps", "a.txt": "abc"}
+    )
+    configuration = {"filter.caps.smudge": "tr a-z A-Z", "filter.caps.required": "true"}
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(configuration)))
+    for number, (key, value) in enumerate(configuration.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    folder = fetch_source(planned(served.as_uri(), git(served, "rev-parse", "HEAD")), tmp_path / "into")
+    assert (folder / "a.txt").read_text() == "ABC"
+
+
 def test_submodules_may_not_name_files_of_this_machine(tmp_path: Path) -> None:
     secret = repository(tmp_path / "secret", {"secret.txt": "secret"})
     served = repository(tmp_path / "served")
