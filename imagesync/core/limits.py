@@ -24,6 +24,8 @@ HEADERS: Final = 4 << 20
 LOCK_FILE: Final = 64 << 20
 REPODATA: Final = 2 << 30
 """Bytes of a decompressed file of a conda channel's repodata."""
+REPODATA_SECONDS: Final = 900.0
+"""For one request for repodata, from which bytes may come slowly."""
 LABEL: Final = 64 << 20
 """Bytes of the decompressed value of an image's label."""
 LONGEST_PAUSE: Final = 60.0

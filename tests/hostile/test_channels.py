@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -91,10 +92,11 @@ def channel(content: Callable[[], Iterator[bytes]]) -> Iterator[str]:
         server.shutdown()
 
 
-def ask(url: str, cache: Path, *, timeout: float = 30.0, most: int = 1 << 20) -> None:
+def ask(url: str, cache: Path, *, timeout: float = 30.0, total: float = 60.0, most: int = 1 << 20) -> None:
     """Look a package up, and solve for it; what is found must be usable as the name of a file."""
     asked = Repodata(
-        ChannelSettings(channels=(url,), cache=str(cache), timeout=timeout, most=most), dict(os.environ)
+        ChannelSettings(channels=(url,), cache=str(cache), timeout=timeout, total=total, most=most),
+        dict(os.environ),
     )
     try:
         found = [
@@ -131,8 +133,37 @@ def test_slow_repodata_is_given_up(tmp_path: Path, tried: Callable[[str], None])
             threading.Event().wait(0.1)
 
     with channel(slow) as url, pytest.raises(LockError, match="doesn't answer"):
-        ask(url, tmp_path, timeout=2)
+        ask(url, tmp_path, total=2)
     tried("channel: repodata by the byte")
+
+
+def test_slow_repodata_is_read_while_bytes_come_here_or_in_another_process(tmp_path: Path) -> None:
+    content = document(RECORD).encode()
+    size = len(content) // 6
+
+    def slow() -> Iterator[bytes]:
+        for start in range(0, len(content), size):
+            threading.Event().wait(0.25)
+            yield content[start : start + size]
+
+    began = time.monotonic()
+    # The second one waits for the lock of the first one.
+    with channel(slow) as url, ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(ask, url, tmp_path, timeout=1) for _ in range(2)]:
+            done.result()
+    assert time.monotonic() - began > 1.5
+
+
+@pytest.mark.parametrize("first", [b"", b"{"])
+def test_silent_channel_is_given_up(tmp_path: Path, first: bytes) -> None:
+    def silent() -> Iterator[bytes]:
+        yield first
+        threading.Event().wait(20)
+
+    began = time.monotonic()
+    with channel(silent) as url, pytest.raises(LockError, match=f"channel {url} doesn't answer: not a byte"):
+        ask(url, tmp_path, timeout=1)
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("lie", LIES if IS_CAMPAIGN else ["name of another folder"])

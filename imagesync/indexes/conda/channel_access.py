@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.limits import REPODATA
+from imagesync.core.limits import REPODATA, REPODATA_SECONDS
 from imagesync.indexes.conda.conda_configuration import CondaConfiguration
 from imagesync.indexes.pypi.access import Access, Credential, Wording
 
@@ -144,7 +144,9 @@ class ChannelSettings:
     verify
         Check certificates.
     timeout
-        The time limit of a request, in seconds.
+        Seconds without a byte.
+    total
+        Seconds of one request, whatever comes.
     most
         Bytes of a file of repodata, once it is decompressed.
     """
@@ -156,6 +158,7 @@ class ChannelSettings:
     bearers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool = True
     timeout: float = 30.0
+    total: float = REPODATA_SECONDS
     most: int = REPODATA
 
 

@@ -16,11 +16,15 @@ import datetime
 import json
 import os
 import signal
+import socket
 import sys
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import rattler
 from rattler import exceptions
@@ -28,6 +32,9 @@ from rattler.config import Config
 from rattler.networking import Client
 
 from imagesync.core.scratch import scratch_folder
+
+_BYTES_RECEIVED = slice(128, 136)  # of struct tcp_info in linux/tcp.h
+_T = TypeVar("_T")
 
 
 def main() -> None:
@@ -61,12 +68,14 @@ class _Answers:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._channels = [rattler.Channel(url) for url in settings["channels"]]
         self._gateway = rattler.Gateway(cache_dir=Path(settings["cache"]), client=_client(settings))
+        self._silence = _Silence(settings)
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Return the answer to *question*."""
         work = self._available if "names" in question else self._solve
         try:
-            return {"records": [json.loads(record.to_json()) for record in asyncio.run(work(question))]}
+            found = asyncio.run(self._silence.end(work(question)))
+            return {"records": [json.loads(record.to_json()) for record in found]}
         except exceptions.SolverError as error:
             # py-rattler has one error for both; a cancelled request may have a solution.
             return {"late" if "has been cancelled" in str(error) else "unsolvable": str(error)}
@@ -97,6 +106,69 @@ class _Answers:
             ),
             timeout=datetime.timedelta(seconds=question["timeout"]) if question["timeout"] else None,
         )
+
+
+class _Silence:
+    """Ends waiting for channels that send nothing: py-rattler limits only the whole time of a request."""
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._timeout: float = settings["timeout"]
+        self._cache: str = settings["cache"]
+        places = settings["places"]
+        urls = [place for url in settings["channels"] for place in places.get(url, [url])]
+        self._hosts = ", ".join(dict.fromkeys(urlsplit(url).hostname or "" for url in urls))
+        self._channels: list[str] = settings["channels"]
+
+    async def end(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Return the result of *work*; raise ``TimeoutError`` when it neither gets bytes nor computes."""
+        task = asyncio.ensure_future(work)
+        tick = self._timeout / 6
+        seen: set[tuple[str, int]] = set()
+        computed = quiet = 0.0
+        before = time.monotonic()
+        while not (await asyncio.wait({task}, timeout=tick))[0]:
+            now, arrived = time.monotonic(), self._arrived()
+            # A longer tick isn't the channel's: this process was stopped, or the machine was asleep.
+            quiet += min(now - before, 2 * tick)
+            before = now
+            if arrived - seen or time.process_time() - computed > self._timeout / 30:
+                seen, computed, quiet = arrived, time.process_time(), 0.0
+            elif quiet >= self._timeout:
+                task.cancel()
+                # Of several channels nobody knows which one it is.
+                url = self._channels[0] if len(self._channels) == 1 else ""
+                raise TimeoutError(f"{url}\nnot a byte from {self._hosts} in {self._timeout:g} s")
+        return task.result()
+
+    def _arrived(self) -> set[tuple[str, int]]:
+        """Return the sizes of what was received by each connection, and of each file in the cache.
+
+        The files tell of a download in another process, which this one waits for, and of connections where
+        the system doesn't.
+        """
+        found = _received()
+        for folder, _, names in os.walk(self._cache):
+            for name in names:
+                path = os.path.join(folder, name)  # noqa: PTH118  there may be thousands
+                with suppress(OSError):
+                    found.add((path, os.stat(path).st_size))  # noqa: PTH116
+        return found
+
+
+def _received() -> set[tuple[str, int]]:
+    """Return the name of each TCP connection of this process, with the bytes that it has received."""
+    if sys.platform != "linux":
+        return set()
+    found = set()
+    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+            if name.startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(number))) as connection:
+                    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.stop)
+                if size := int.from_bytes(info[_BYTES_RECEIVED], sys.byteorder):
+                    found.add((name, size))
+    return found
 
 
 def _record(package: Mapping[str, Any]) -> rattler.RepoDataRecord:
@@ -137,7 +209,7 @@ def _client(settings: Mapping[str, Any]) -> Client:
         toml += "[mirrors]\n"
         for url, places in settings["places"].items():
             toml += f"{json.dumps(url)} = {json.dumps(places)}\n"
-        return Client.from_config(Config.from_toml(toml), max_retries=1, timeout=int(settings["timeout"]))
+        return Client.from_config(Config.from_toml(toml), max_retries=1, timeout=int(settings["total"]))
 
 
 def _basic(username: str, password: str) -> dict[str, dict[str, str]]:
