@@ -117,6 +117,7 @@ class Session:
 
     def inputs(self) -> EnvironmentInputs:
         """Return the inputs of a build: the environment, its plan, and the digests of its local sources."""
+        self.context.check_platforms()
         return environment_inputs(self.scan(), self.context)
 
     def _build_inputs(self, *, without_engine: bool = False) -> EnvironmentInputs:
@@ -189,6 +190,7 @@ class Session:
         """
         from imagesync.pipeline.lock_drift import lock_differences, read_to_compare
 
+        self.context.check_platforms()
         environment = self.scan()
         lock_file = read_to_compare(
             path, self.context, python=lambda: environment.python.version, selection=selection

@@ -82,7 +82,9 @@ def build(
     if no_cache or locked is not None or manifest is not None:
         other = "--no-cache" if no_cache else "--locked" if manifest is None else "--from"
         raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
-    if (configured := session_of(context, options).context.settings.locked) is not None:
+    watched = session_of(context, options).context
+    watched.check_platforms(for_image=True)
+    if (configured := watched.settings.locked) is not None:
         raise click.UsageError(
             f"--watch follows the environment, and `locked` in the settings names a lock file, {configured}."
         )

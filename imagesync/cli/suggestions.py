@@ -35,6 +35,7 @@ _DRY_RUN: Final = (
 )
 _ANYWHERE: Final = {
     "--dry-run": _DRY_RUN,
+    "--platform": f"Images are for {DEFAULT_PLATFORM}; imagesync plan and imagesync lock take others.",
     "--verbose": "Before the command: imagesync --verbose COMMAND",
     "--quiet": "Before the command: imagesync --quiet COMMAND",
     "-v": "Before the command: imagesync -v COMMAND",
@@ -44,7 +45,6 @@ _FILE: Final = (
     "imagesync writes the Dockerfile itself: `imagesync render -o DIR` shows it, and --templates DIR names"
     " templates of your own. The environment is chosen by --python or --prefix, a lock file by --locked."
 )
-_PLATFORM: Final = f"Images are for {DEFAULT_PLATFORM}; imagesync plan and imagesync lock take others."
 _DOCKER_RUN: Final = "For other options: docker run OPTIONS $(imagesync build) COMMAND"
 _OPTIONS: Final = {
     "build": {
@@ -56,7 +56,6 @@ _OPTIONS: Final = {
         "-n": _DRY_RUN,
         "-o": "imagesync render -o DIR writes the build context.",
         "--output": "imagesync render -o DIR writes the build context.",
-        "--platform": _PLATFORM,
         "--pull": "The base image is pulled where it is missing; docker pull BASE for a newer one.",
         "-r": "Packages come from the environment; --add-pip REQUIREMENT adds one for the image alone.",
     },

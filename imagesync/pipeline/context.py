@@ -57,19 +57,19 @@ class Context:
         UsageError
             They name several platforms, or one that no image can be made for yet.
         """
-        settings = self.settings
-        origin = settings.origins.get("platforms", "the default")
-        if len(settings.platforms) > 1:
+        names = tuple(dict.fromkeys(self.settings.platforms))
+        origin = self.settings.origins.get("platforms", "the default")
+        if for_image and names not in ((), (DEFAULT_PLATFORM.name,)):
             raise UsageError(
-                f"Plans and locks are for one platform at a time, and {origin} names "
-                f"{' and '.join(settings.platforms)}.",
-                hint=f"Name one of them: imagesync lock --platform {settings.platforms[-1]}",
+                f"Images can only be made for {DEFAULT_PLATFORM}, and {origin} names {' and '.join(names)}.",
+                hint=f"For an image: IMAGESYNC_PLATFORMS={DEFAULT_PLATFORM}. `imagesync plan` and `imagesync "
+                f"lock` take other platforms: --platform {names[-1]}",
             )
-        if for_image and self.platform != DEFAULT_PLATFORM:
+        if len(names) > 1:
             raise UsageError(
-                f"Images can only be made for {DEFAULT_PLATFORM}, and {origin} names {self.platform}.",
-                hint="`imagesync plan` and `imagesync lock` take other platforms: --platform "
-                f"{self.platform}",
+                f"Plans and locks are for one platform at a time, and {origin} names {' and '.join(names)}.",
+                hint=f"Name one of them: IMAGESYNC_PLATFORMS={names[-1]}, or --platform {names[-1]} for "
+                "`imagesync plan` and `imagesync lock`.",
             )
 
     @cached_property

@@ -64,12 +64,14 @@ def test_option_for_a_platform_wins_over_the_setting(arm_cli: CommandLine) -> No
         (("run", "true"), "Images can only be made for linux/amd64"),
         (("render", "-o", "context"), "Images can only be made for linux/amd64"),
         (("verify", "imagesync:1"), "Images can only be made for linux/amd64"),
+        (("build", "--watch"), "Images can only be made for linux/amd64"),
+        (("cluster", "config", "dask-operator"), "Images can only be made for linux/amd64"),
         (
             ("lock", "--platform", "linux/arm64", "--platform", "linux/amd64"),
             "Plans and locks are for one platform at a time",
         ),
     ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
 )
 def test_what_no_platform_but_the_default_has_is_wrong_usage(
     arm_cli: CommandLine, command: tuple[str, ...], message: str
@@ -77,3 +79,10 @@ def test_what_no_platform_but_the_default_has_is_wrong_usage(
     finished = arm_cli.run(*command)
     assert finished.returncode == 2, finished.stderr
     assert message in finished.stderr
+
+
+@pytest.mark.parametrize("command", [("diff", "local", "local"), ("lock", "--check", "pylock.toml")])
+def test_comparison_is_for_one_platform_at_a_time(arm_cli: CommandLine, command: tuple[str, ...]) -> None:
+    finished = arm_cli.with_environ(IMAGESYNC_PLATFORMS="linux/amd64,linux/arm64").run(*command)
+    assert finished.returncode == 2
+    assert "one platform at a time, and IMAGESYNC_PLATFORMS names linux/amd64 and" in finished.stderr

@@ -4,6 +4,7 @@ import pytest
 
 from imagesync.errors import UsageError
 from imagesync.pipeline.context import Context
+from imagesync.settings.model import Settings
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("", None), ("0", 0), ("253402300799", 253_402_300_799)])
@@ -15,3 +16,21 @@ def test_source_date_epoch_is_a_number_of_seconds(text: str, seconds: int | None
 def test_source_date_epoch_that_is_no_time_is_wrong_usage(text: str) -> None:
     with pytest.raises(UsageError, match="SOURCE_DATE_EPOCH"):
         _ = Context(environ={"SOURCE_DATE_EPOCH": text}).source_date_epoch
+
+
+@pytest.mark.parametrize("names", [(), ("linux/arm64",), ("linux/arm64", "linux/arm64")])
+def test_platform_that_is_named_twice_is_one(names: tuple[str, ...]) -> None:
+    Context(Settings(platforms=names)).check_platforms()
+
+
+@pytest.mark.parametrize("for_image", [False, True])
+def test_two_platforms_are_refused_with_their_origin_and_what_takes_them(*, for_image: bool) -> None:
+    names = ("linux/amd64", "linux/arm64")
+    context = Context(Settings(platforms=names, origins={"platforms": "imagesync.toml"}))
+    with pytest.raises(UsageError, match=r"imagesync\.toml names linux/amd64 and linux/arm64\.") as caught:
+        context.check_platforms(for_image=for_image)
+    assert caught.value.message.startswith("Images" if for_image else "Plans and locks")
+
+
+def test_image_of_the_default_platform_is_allowed() -> None:
+    Context(Settings(platforms=("linux/amd64", "linux/amd64"))).check_platforms(for_image=True)
