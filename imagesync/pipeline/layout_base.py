@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import repository_of
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from imagesync.registry.image_source import SourceImage
     from imagesync.registry.oci_image import OCIImage
     from imagesync.settings.model import Settings
-
-_FULL_VERSION: Final = re.compile(r"\d+\.\d+\.\d+.*")
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ def open_layout_base(
         open_engine=context.open_engine,
     ) as source:
         budget = context.settings.max_layers
-        check_base(source.image, platform=context.platform.name, root=root, budget=budget)
+        check_base(source.image, platform=context.platform, root=root, budget=budget)
         if cached is not None:
             cached.recall_base(source.image.digest, cache)
         contents = read_base(source.image, cache=cache, progress=progress)
@@ -138,23 +135,20 @@ def open_layout_base(
         yield LayoutBase(root, source, contents)
 
 
-def known_layout_base(root: str, context: Context, *, needs_python: bool) -> BaseImage | None:
-    """Return the base image *root* as far as a lock needs it, if that is known without reading its layers.
+def known_layout_base(root: str, context: Context) -> BaseImage | None:
+    """Return the base image *root* as far as it is known without reading its layers, or ``None``.
 
-    With *needs_python* that covers the full version of its Python.
+    Its Python may be unknown, or known without the patch level.
     """
     if parse_location(root, given_as="base").transport != "registry":
         return None
     settings = replace(context.settings, base=root)
     try:
-        known = known_base(
+        return known_base(
             settings, cache=context.cache_folder, progress=context.progress, problem="No engine is asked."
         )
     except BaseImageError:
         return None
-    if known is None or (needs_python and not _FULL_VERSION.fullmatch(known.python_version)):
-        return None
-    return known
 
 
 def check_python(base: BaseImage, plan: Plan, *, subject: str) -> None:

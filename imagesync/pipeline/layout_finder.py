@@ -268,15 +268,18 @@ class LayoutFinder:
         return base
 
     def _base_for_lock(self, *, needs_python: bool) -> BaseImage:
+        known = None
         if self._base is None and self._python is None:
-            known = known_layout_base(self._root, self._context, needs_python=needs_python)
-            if known is not None:
-                return known
+            known = known_layout_base(self._root, self._context)
+        if known is not None and (not needs_python or known.python_version.count(".") > 1):
+            return known
         try:
             return self._described()
         except BaseImageError as error:
             if not self._engine_problem:
                 raise
+            if known is not None and known.python_version:
+                return known  # its patch level is taken to be the local one
             raise unknown_base(self._root, [self._engine_problem, error.message]) from error
 
     def _described(self) -> BaseImage:

@@ -16,6 +16,7 @@ from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import CHUNK, BlobSource, OCIImage, compose_image, verified
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.layer import Layer
 
@@ -117,7 +118,7 @@ def _descriptor(layer: Layer) -> Descriptor:
     return replace(layer.blob, annotations=contents)
 
 
-def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None:
+def check_base(base: OCIImage, *, platform: Platform, root: str, budget: int) -> None:
     """Check that an environment can be put on a base image.
 
     Parameters
@@ -125,7 +126,7 @@ def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None
     base
         The image.
     platform
-        Such as ``linux/amd64``.
+        That of the image.
     root
         Its name, for messages.
     budget
@@ -136,7 +137,7 @@ def check_base(base: OCIImage, *, platform: str, root: str, budget: int) -> None
     BaseImageError
         It is for another platform, or has too many layers.
     """
-    if "/".join(base.config.platform.split("/")[:2]) != platform:
+    if not platform.is_platform_of(base.config.platform):
         raise BaseImageError(
             f"The base image {root} is for {base.config.platform}, and images are made for {platform}.",
             hint="Name another one with --base.",
