@@ -137,7 +137,7 @@ def known_base(
         else:
             digest, pinned = found.digest, found.reference
             sources += registry_facts(found.config)
-    sources += _recall(cache, digest or settings.base)
+    sources += _recall(cache, digest or settings.base, settings.platform)
     for source in sources[1:]:
         refuse_contradiction(settings, source)
     for source in _from_table(settings.base):
@@ -165,7 +165,7 @@ def known_python(settings: Settings, *, cache: Path, digest: str) -> str:
     digest
         Of the root image.
     """
-    sources = [*_recall(cache, digest), *_from_table(settings.base)]
+    sources = [*_recall(cache, digest, settings.platform), *_from_table(settings.base)]
     return next((source.python for source in sources if source.python.count(".") == 2), "")
 
 
@@ -234,25 +234,26 @@ def registry_facts(config: Mapping[str, Any]) -> Iterator[Facts]:
         yield Facts(distribution, release.python if bare else "", release.glibc)
 
 
-def remember(cache: Path, base: BaseImage) -> None:
-    """Cache the facts that an engine reported about *base*, by its digest and by its name."""
+def remember(cache: Path, base: BaseImage, platform: Platform) -> None:
+    """Cache the facts that an engine reported about *base* for *platform*, by its digest and by its name."""
     content = {"python": base.python_version, "glibc": list(base.glibc), "executable": base.python_executable}
     for name in (base.digest, base.root):
-        path = _path(cache, name)
+        path = _path(cache, name, platform)
         if read_cache(path, key=_FORMAT) != content:
             write_cache(path, content, key=_FORMAT)
 
 
-def _recall(cache: Path, name: str) -> list[Facts]:
-    known = read_cache(_path(cache, name), key=_FORMAT)
+def _recall(cache: Path, name: str, platform: Platform) -> list[Facts]:
+    known = read_cache(_path(cache, name, platform), key=_FORMAT)
     if known is None:
         return []
     major, minor = known["glibc"]
     return [Facts("what an engine said of it before", known["python"], (major, minor), known["executable"])]
 
 
-def _path(cache: Path, name: str) -> Path:
-    return cache_path(cache / ANSWERS, "base", name)
+def _path(cache: Path, name: str, platform: Platform) -> Path:
+    # An index has one digest, and one name, for all platforms.
+    return cache_path(cache / ANSWERS, "base", name, platform.name)
 
 
 def _read(reference: str, platform: Platform, progress: Progress) -> RemoteImage:

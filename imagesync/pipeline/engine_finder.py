@@ -259,7 +259,7 @@ class EngineFinder:
 
     def _remember(self, base: BaseImage) -> None:
         refuse_contradiction(self._context.settings, facts_of(base))
-        remember(self._context.cache_folder, base)
+        remember(self._context.cache_folder, base, self._context.platform)
 
     @contextmanager
     def _open_registry(self) -> Iterator[RegistryImages]:

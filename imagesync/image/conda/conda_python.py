@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -66,26 +66,22 @@ def choose_python(
     """
     environment = with_channels(environment, settings.channels, environ=environ)
     urls, version = environment.channels, environment.python.version.rstrip("+")
-    answer = _remembered(version, urls, cache)
+    path = cache_path(cache, version, settings.platform.subdir, *urls)
+    answer = _remembered(path)
     if answer is None:
         answer = _ask(version, open_channels(urls))
-        write_cache(_path(cache, version, urls), answer, key=_FORMAT)
+        write_cache(path, answer, key=_FORMAT)
     if isinstance(answer, str):
         return ChosenPython("base", f"{answer} doesn't say whether it has Python {version}")
     return ChosenPython("conda" if answer else "base")
 
 
-def _remembered(version: str, urls: Sequence[str], cache: Path) -> bool | str | None:
-    """Return the last answer about that Python; ``None`` if the channels have to be asked."""
-    path = _path(cache, version, urls)
+def _remembered(path: Path) -> bool | str | None:
+    """Return the last answer, which is kept at *path*; ``None`` if the channels have to be asked."""
     answer: bool | str | None = read_cache(path, key=_FORMAT, max_age=REMEMBERED)
     if isinstance(answer, str):
         answer = read_cache(path, key=_FORMAT, max_age=SILENCE_REMEMBERED)
     return answer
-
-
-def _path(cache: Path, version: str, urls: Sequence[str]) -> Path:
-    return cache_path(cache, version, *urls)
 
 
 def _ask(version: str, channels: Channels) -> bool | str:

@@ -53,8 +53,10 @@ def make_channel(folder: Path, *versions: str) -> str:
 def choose(tmp_path: Path) -> Choose:
     """Return a function that chooses, and remembers the answers of channels in one folder."""
 
-    def run(channel: str, *, may_ask: bool = True) -> ChosenPython:
-        settings = Settings(profile="none", channels=(channel,), cache_dir=tmp_path / "cache")
+    def run(channel: str, *, platform: str = "linux/amd64", may_ask: bool = True) -> ChosenPython:
+        settings = Settings(
+            profile="none", channels=(channel,), platforms=(platform,), cache_dir=tmp_path / "cache"
+        )
         context = Context(settings)
 
         def open_(urls: tuple[str, ...]) -> Channels:
@@ -110,6 +112,12 @@ def test_silent_channel_leaves_the_base_python_with_the_reason(choose: Choose, t
 def test_answer_holds_for_its_channel_alone(choose: Choose, tmp_path: Path) -> None:
     choose(make_channel(tmp_path / "channel", "3.11.7"))
     assert choose(make_channel(tmp_path / "other", "3.11.8")) == ("base", "")
+
+
+def test_answer_holds_for_its_platform_alone(choose: Choose, tmp_path: Path) -> None:
+    channel = make_channel(tmp_path / "channel", "3.11.7")  # of linux-64
+    assert choose(channel) == ("conda", "")
+    assert choose(channel, platform="linux/arm64") == ("base", "")
 
 
 def test_base_python_for_want_of_an_answer_is_a_deviation_of_the_same_version_too() -> None:
