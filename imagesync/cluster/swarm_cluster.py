@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from imagesync.engine.run_container import Mount
     from imagesync.session import Session
 
+_LONGEST_NAME = 63  # of a service
+
 
 class SwarmCluster(ContainerCluster):
     """A Dask cluster in services of a Docker Swarm, on all of its machines, in the image of an environment.
@@ -123,6 +125,7 @@ class SwarmCluster(ContainerCluster):
         if not isinstance(gpus, int):
             raise UsageError(f"A swarm counts GPUs: gpus={gpus!r} is no number.")
         plan = make_plan(name, owner=this_process(), config=config)
+        _check_names(plan.network, groups or {})
         placement = Placement(tuple(constraints), reserve_cpus, int(parse_bytes(reserve_memory)))
         engine = SwarmEngine(find_endpoint(os.environ), plan, placement)
         with engine.closed_on_error():
@@ -176,6 +179,23 @@ class SwarmCluster(ContainerCluster):
                 loop=loop,
                 silence_logs=silence_logs,
                 shutdown_on_close=shutdown_on_close,
+            )
+
+
+def _check_names(network: str, groups: Iterable[str]) -> None:
+    """Check that services can be called by the names of the cluster and its groups.
+
+    Raises
+    ------
+    UsageError
+        They can't.
+    """
+    for service in (f"{network}-worker-0", *(f"{network}-worker-{group}-0" for group in groups)):
+        # As swarmkit's validateAnnotations, with room for larger numbers.
+        if "." in service or len(service) > _LONGEST_NAME - 3:
+            raise UsageError(
+                f"A swarm can't have a service called {service}.",
+                hint="Give the cluster or the group a shorter name, or one without '.'.",
             )
 
 
