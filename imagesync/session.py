@@ -10,8 +10,7 @@ that finds its image stays fast.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,12 +21,7 @@ from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import UsageError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.engine_finder import EngineFinder
-from imagesync.pipeline.environment_inputs import (
-    EnvironmentInputs,
-    environment_inputs,
-    planned_without_engine,
-    takes_own_python,
-)
+from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
 from imagesync.pipeline.environment_plan import (
     image_findings,
     plan_environment,
@@ -44,7 +38,6 @@ if TYPE_CHECKING:
     from imagesync.lock.lockfile.models import Selection
     from imagesync.lock.lockfile.write import Bundle
     from imagesync.lock.manifest import Manifest
-    from imagesync.pipeline.builders import Finder
     from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.verify_build import Verification
@@ -125,31 +118,15 @@ class Session:
 
         *without_engine* says that no engine builds the image. Locks are the same either way.
         """
-        environment = self.scan()
-        has_python = without_engine and takes_own_python(environment, self.context.settings)
-        return environment_inputs(environment, self.context, asks_channels=not has_python)
-
-    @contextmanager
-    def base_finder(self) -> Iterator[Callable[[], Finder]]:
-        """Give a function that returns the finder of the base image, for what builds no image.
-
-        An engine is asked in the background, and the function waits for its answer.
-        """
-        from imagesync.pipeline.builders import answering_base_finder, open_base_finder
-
-        self.context.check_platforms()
-        asked = open_base_finder(self.context)
-        asked.query_in_background()
-        with ExitStack() as stack:
-
-            def answering() -> Finder:
-                return stack.enter_context(closing(answering_base_finder(asked, self.context)))
-
-            yield answering
+        return environment_inputs(
+            self.scan(), self.context, asks_channels=True, without_engine=without_engine
+        )
 
     def lock(self) -> Lock:
         """Return the exact artifact of each package."""
-        with self.base_finder() as finder:
+        from imagesync.pipeline.builders import base_finder
+
+        with base_finder(self.context) as finder:
             inputs = self._build_inputs().checked(for_lock=True)
             base = finder().base_to_lock_for(inputs.plan)
             return inputs.lock(base, inputs.artifact_sources(for_files=True))
@@ -162,10 +139,10 @@ class Session:
         with_pip
             Whether to add conda's pip, which tools of conda install pip's part with.
         """
-        from imagesync.pipeline.builders import open_builder
+        from imagesync.pipeline.builders import base_finder, open_builder
         from imagesync.pipeline.freeze import freeze
 
-        with self.base_finder() as answering:
+        with base_finder(self.context) as answering:
             inputs = self._build_inputs().checked(for_lock=True)
             finder = answering()
             builder = open_builder(finder, inputs, finder.base_to_lock_for(inputs.plan), for_files=True)
@@ -176,9 +153,10 @@ class Session:
 
         *with_pip* is as for :meth:`freeze`.
         """
+        from imagesync.pipeline.builders import base_finder
         from imagesync.pipeline.manifest_lock import lock_manifest
 
-        with self.base_finder() as finder:
+        with base_finder(self.context) as finder:
             return lock_manifest(
                 manifest, self.context, base=lambda: finder().base_to_read_for(), with_pip=with_pip
             )
@@ -209,9 +187,11 @@ class Session:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.image.image_context import write_context
         from imagesync.pipeline.artifact_sources import check_conda_installer
+        from imagesync.pipeline.builders import check_base_of_engine
         from imagesync.pipeline.engine_builder import EngineBuilder
 
         self.context.check_platforms(for_image=True)
+        check_base_of_engine(self.context.settings)
         finder = EngineFinder(self.context)
         finder.query_in_background()
         inputs = self._build_inputs().checked()
@@ -265,23 +245,21 @@ class Session:
                 "--group, --extra, --no-dev and --environment choose from a file.",
                 hint="Name it: --locked FILE, or --from FILE",
             )
-        push = context.settings.push if push is None else push
-        if push:
-            from imagesync.pipeline.registry_images import require_registry
-
-            require_registry(
-                context.settings.repository, context.settings.origins.get("repository", "the default")
-            )
-        if no_cache:
-            from imagesync.lock.resolvers.resolver_cache import clear_answers
-
-            clear_answers(context.cache_folder / ANSWERS)
         from imagesync.pipeline.builders import answering_finder, open_builder, open_finder
         from imagesync.pipeline.image_request import ImageRequest
         from imagesync.pipeline.outputs import parse_output
 
         places = tuple(map(parse_output, outputs))
+        push = context.settings.push if push is None else push
         push = push or any(place.kind == "registry" for place in places)
+        if push:
+            from imagesync.pipeline.registry_images import require_registry
+
+            require_registry(context.settings)
+        if no_cache:
+            from imagesync.lock.resolvers.resolver_cache import clear_answers
+
+            clear_answers(context.cache_folder / ANSWERS)
         if push and context.settings.attest:
             from imagesync.pipeline.attest import require_sbom
 
@@ -291,6 +269,8 @@ class Session:
         inputs = self._inputs_of(locked, selection, asked)
         with closing(answering_finder(asked, context, places)) as finder:
             if finder is not asked and isinstance(inputs, EnvironmentInputs):
+                from imagesync.pipeline.environment_inputs import planned_without_engine
+
                 inputs = planned_without_engine(inputs)
             request = ImageRequest(
                 context, finder, partial(open_builder, finder), tags, no_cache, push, locked is not None

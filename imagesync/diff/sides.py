@@ -121,7 +121,9 @@ def _lock_sides(
     entries = next(iter(other.members.values())).entries if other is not None else ()
     python = next((entry.version for entry in entries if entry.kind == "python"), "")
     if not python:
-        with session.base_finder() as finder:
+        from imagesync.pipeline.builders import base_finder
+
+        with base_finder(session.context) as finder:
             python = finder().base_to_read_for().python_version
     read_for = OtherSide(python, entries, inputs)
     inventories = lock_inventories([Path(text) for text in texts], session.context, other=read_for)

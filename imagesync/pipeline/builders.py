@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 from imagesync.core.image_location import parse_location
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.outputs import Output
+    from imagesync.settings.model import Settings
 
 Finder: TypeAlias = EngineFinder | LayoutFinder
 
@@ -48,12 +50,25 @@ def open_finder(context: Context, outputs: Sequence[Output] = ()) -> Finder:
             f"--output {files[0].kind} is for images that are built without an engine.",
             hint="Build with --builder oci, or write the engine's image with `docker save`.",
         )
+    check_base_of_engine(settings)
+    return EngineFinder(context)
+
+
+def check_base_of_engine(settings: Settings) -> None:
+    """Check that an engine can have the base image by its name.
+
+    Raises
+    ------
+    UsageError
+        It is in a layout or an archive, or is named as ``docker-daemon:``.
+    """
+    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
     if location.transport != "registry":
         raise UsageError(
             f"The base image {settings.base} is outside of the engine, which builds the image.",
-            hint="Build without it (--builder oci), or load the image and name it as the engine does.",
+            hint="Load the image and name it as the engine does, or build without it:"
+            " imagesync build --builder oci",
         )
-    return EngineFinder(context)
 
 
 def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output] = ()) -> Finder:
@@ -78,8 +93,26 @@ def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output]
     return finder
 
 
-def open_base_finder(context: Context) -> Finder:
-    """Return the finder of the base image for what builds no image: a lock, or a comparison.
+@contextmanager
+def base_finder(context: Context) -> Iterator[Callable[[], Finder]]:
+    """Give a function that returns the finder of the base image for what builds no image: locks, and diffs.
+
+    An engine is asked in the background, and the function waits for its answer.
+
+    Raises
+    ------
+    UsageError
+        The settings name several platforms.
+    """
+    context.check_platforms()
+    asked = _base_finder_of(context)
+    asked.query_in_background()
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(_answering_base_finder(asked, context)))
+
+
+def _base_finder_of(context: Context) -> Finder:
+    """Return the finder that the settings ask for.
 
     A base image outside of an engine and of registries is read where it is.
     """
@@ -92,7 +125,7 @@ def open_base_finder(context: Context) -> Finder:
     return EngineFinder(context)
 
 
-def answering_base_finder(finder: Finder, context: Context) -> Finder:
+def _answering_base_finder(finder: Finder, context: Context) -> Finder:
     """Return *finder*, or the one of a build without an engine if none answers and the settings allow it."""
     if context.settings.builder != "auto" or isinstance(finder, LayoutFinder):
         return finder

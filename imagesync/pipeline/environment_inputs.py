@@ -17,7 +17,12 @@ from imagesync.pipeline.environment_hash import (
     lock_content,
     plan_content,
 )
-from imagesync.pipeline.environment_plan import image_findings, plan_environment, system_findings
+from imagesync.pipeline.environment_plan import (
+    image_findings,
+    plan_environment,
+    system_findings,
+    takes_own_python,
+)
 from imagesync.pipeline.input_hash import input_hash, packages_input_hash
 from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.pipeline.modified_packages import CODES as MODIFIED
@@ -36,7 +41,6 @@ if TYPE_CHECKING:
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment, Finding, Package
-    from imagesync.settings.model import Settings
     from imagesync.wheels.wheel_contents import WheelContent
 
 # Findings of every build, also of one that finds its image.
@@ -337,7 +341,11 @@ class EnvironmentInputs:
 
 
 def environment_inputs(
-    environment: Environment, context: Context, *, asks_channels: bool = False
+    environment: Environment,
+    context: Context,
+    *,
+    asks_channels: bool = False,
+    without_engine: bool = False,
 ) -> EnvironmentInputs:
     """Return the inputs of a build of *environment*.
 
@@ -349,12 +357,15 @@ def environment_inputs(
         The context of the command.
     asks_channels
         As in :func:`~imagesync.pipeline.environment_plan.plan_environment`.
+    without_engine
+        Whether they are those of an image that no engine builds, which may have the environment's own Python.
 
     Raises
     ------
     PlanError, WheelError
         No image can be made of it, or a source can't be read.
     """
+    asks_channels = asks_channels and not (without_engine and takes_own_python(environment, context.settings))
     plan = plan_environment(environment, context, asks_channels=asks_channels)
     for finding in plan.findings:
         if finding.code in _ALWAYS_REPORTED:
@@ -375,15 +386,6 @@ def environment_inputs(
         no_isolation = context.settings.no_isolation
         source_digests = first_sources(plan, source_digests, no_isolation=no_isolation, cache=cache)
     return EnvironmentInputs(context, environment, plan, source_digests)
-
-
-def takes_own_python(environment: Environment, settings: Settings) -> bool:
-    """Return True if an image that no engine builds gets the interpreter that *environment* runs."""
-    if settings.python_source != "auto" or environment.conda or settings.add_conda:
-        return False
-    from imagesync.image.layers.standalone_python import find_standalone
-
-    return find_standalone(environment.python) is not None
 
 
 def planned_without_engine(inputs: EnvironmentInputs) -> EnvironmentInputs:

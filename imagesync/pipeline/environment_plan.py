@@ -82,6 +82,15 @@ def _path_variables(environment: Environment, context: Context) -> Mapping[str, 
     return context.environ if environment.python.executable else {}
 
 
+def takes_own_python(environment: Environment, settings: Settings) -> bool:
+    """Return True if an image that no engine builds gets the interpreter that *environment* runs."""
+    if settings.python_source != "auto" or environment.conda or settings.add_conda:
+        return False
+    from imagesync.image.layers.standalone_python import find_standalone
+
+    return find_standalone(environment.python) is not None
+
+
 def _with_interpreter(environment: Environment, context: Context) -> tuple[Settings, str]:
     """Return the settings with the origin of the image's Python, and why it isn't the preferred one."""
     from imagesync.image.conda.conda_python import choose_python

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
     from imagesync.image.built_image import Image
     from imagesync.pipeline.context import Context
+    from imagesync.settings.model import Settings
 
 
 @dataclass(frozen=True)
@@ -259,21 +260,15 @@ def open_registry_images(context: Context) -> Iterator[RegistryImages]:
         yield RegistryImages(context.settings.repository, engine, context.progress, context.platform)
 
 
-def require_registry(repository: str, origin: str) -> None:
-    """Check that *repository* names a registry to push to.
-
-    Parameters
-    ----------
-    repository
-        The name of a repository, perhaps without a registry.
-    origin
-        Where it was set.
+def require_registry(settings: Settings) -> None:
+    """Check that the setting ``repository`` names a registry to push to.
 
     Raises
     ------
     UsageError
         It names none.
     """
+    repository, origin = settings.repository, settings.origins.get("repository", "the default")
     if parse_reference(repository).names_registry:
         return
     raise UsageError(

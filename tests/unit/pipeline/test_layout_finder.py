@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.environment_inputs import (
-    environment_inputs,
-    planned_without_engine,
-    takes_own_python,
-)
+from imagesync.pipeline.environment_inputs import environment_inputs, planned_without_engine
 from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.scan.environment import Environment, Interpreter
 from imagesync.settings.model import Settings
@@ -31,19 +27,13 @@ def environment(tmp_path: Path) -> Environment:
     return Environment(python, ())
 
 
-def test_environments_own_python_is_taken_unless_the_settings_name_another(environment: Environment) -> None:
-    assert takes_own_python(environment, Settings())
-    assert not takes_own_python(environment, Settings(python_source="base"))
-    assert not takes_own_python(environment, Settings(add_conda=("zlib",)))
-    of_system = replace(environment, python=replace(environment.python, base_prefix="/usr"))
-    assert not takes_own_python(of_system, Settings())
-
-
 def test_without_an_engine_no_channels_python_is_planned(environment: Environment, tmp_path: Path) -> None:
     context = Context(Settings(profile="none", cache_dir=tmp_path / "cache"))
     inputs = environment_inputs(environment, context)
     for_engine = replace(inputs, plan=replace(inputs.plan, interpreter="conda"))
     assert planned_without_engine(for_engine).plan.interpreter == "base"
+    of_base = replace(for_engine, context=replace(context, settings=Settings(python_source="base")))
+    assert planned_without_engine(of_base) is of_base
     of_system = replace(environment, python=replace(environment.python, base_prefix="/usr"))
     assert planned_without_engine(replace(for_engine, environment=of_system)).plan.interpreter == "conda"
 
