@@ -19,7 +19,6 @@ from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.lock.update_lock import leave_out_unbuilt, replace_missing, update_versions
 from imagesync.pipeline.artifact_sources import ArtifactSources, download_of, uv_installer
-from imagesync.plan.plan import Plan
 from imagesync.store.download import Download
 from imagesync.store.layout import LOGS
 from imagesync.store.parallel_fetch import fetch, fetch_available
@@ -32,18 +31,9 @@ from imagesync.wheels.sdists.sdist import build_sdists
 from imagesync.wheels.secret_files import report_secrets
 from imagesync.wheels.vendor import needing_builds, vendor
 from imagesync.wheels.wheel_checks import check_wheel
-from imagesync.wheels.wheel_contents import (
-    WheelContent,
-    archive_content,
-    first_sources,
-    remember_content,
-)
 
 if TYPE_CHECKING:
-    from packaging.utils import NormalizedName
-
     from imagesync.lock.lock import Target
-    from imagesync.pipeline.context import Context
 
 
 @dataclass(frozen=True)
@@ -199,65 +189,6 @@ def _leave_out_unbuilt(lock: Lock, sources: ArtifactSources) -> Lock:
             f"{package.name})."
         )
     return leave_out_unbuilt(lock, unbuilt)
-
-
-def wheel_contents(
-    lock: Lock, wheels: Sequence[StoredFile], plan: Plan, context: Context
-) -> Mapping[NormalizedName, WheelContent]:
-    """Return the content of the *wheels* of the local packages of *lock*, and remember it.
-
-    That of a wheel that came with a lock file isn't remembered: nobody here has seen its sources.
-
-    Parameters
-    ----------
-    lock
-        The lock.
-    wheels
-        In the order of ``lock.vendored``.
-    plan
-        The plan.
-    context
-        The context of the command.
-    """
-    contents = {}
-    for package, wheel in zip(lock.vendored, wheels, strict=True):
-        if package.repacked:
-            continue
-        digest = archive_content(wheel.path, wheel.digest, cache=context.cache_folder)
-        contents[package.name] = content = WheelContent(digest, package.version)
-        if package.is_bundled:
-            continue
-        remember_content(
-            plan,
-            package.name,
-            package.content,
-            content,
-            no_isolation=context.settings.no_isolation,
-            cache=context.cache_folder,
-        )
-    return contents
-
-
-def with_first_sources(lock: Lock, plan: Plan, context: Context) -> Lock:
-    """Return *lock* with each local package's first sources that gave the same wheel, as scans name them.
-
-    Else an image that was made after a README was written would differ from the environment that it has.
-
-    Parameters
-    ----------
-    lock
-        The lock, after :func:`wheel_contents` of its wheels.
-    plan, context
-        As for :func:`wheel_contents`.
-    """
-    first = first_sources(
-        plan,
-        {package.name: package.content for package in lock.vendored if not package.is_bundled},
-        no_isolation=context.settings.no_isolation,
-        cache=context.cache_folder,
-    )
-    vendored = [replace(each, content=first.get(each.name, each.content)) for each in lock.vendored]
-    return replace(lock, vendored=tuple(vendored))
 
 
 def report_local_secrets(lock: Lock, wheels: Sequence[StoredFile], sources: ArtifactSources) -> None:

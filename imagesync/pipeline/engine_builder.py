@@ -33,11 +33,14 @@ from imagesync.pipeline.artifacts import (
     fetch_artifacts,
     fetch_wheels,
     report_local_secrets,
+)
+from imagesync.pipeline.image_finder import base_inputs
+from imagesync.pipeline.local_wheels import (
+    LocalWheels,
+    report_differences,
     wheel_contents,
     with_first_sources,
 )
-from imagesync.pipeline.image_finder import base_inputs
-from imagesync.pipeline.local_wheels import LocalWheels, report_differences
 from imagesync.pipeline.packages_image import PackagesImage
 from imagesync.pipeline.system_requirements import check_fetched, check_installed
 

@@ -31,9 +31,14 @@ from imagesync.inventory.inventory import image_inventory, to_json
 from imagesync.lock.layers import join_layers, shared_layer
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
-from imagesync.pipeline.artifacts import Artifacts, wheel_contents, with_first_sources
+from imagesync.pipeline.artifacts import Artifacts
 from imagesync.pipeline.layer_packages import LayerPackages, PackageSource
-from imagesync.pipeline.local_wheels import LocalWheels, report_differences
+from imagesync.pipeline.local_wheels import (
+    LocalWheels,
+    report_differences,
+    wheel_contents,
+    with_first_sources,
+)
 from imagesync.pipeline.system_requirements import check_layers
 from imagesync.registry.manifest import BASE_NAME
 

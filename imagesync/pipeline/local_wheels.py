@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,7 +11,13 @@ from imagesync.core.progress import Severity
 from imagesync.lock.layers import local_packages
 from imagesync.lock.lock import Lock
 from imagesync.loose_code.archive import make_layer
-from imagesync.pipeline.artifacts import make_wheels, report_local_secrets, wheel_contents
+from imagesync.pipeline.artifacts import make_wheels, report_local_secrets
+from imagesync.wheels.wheel_contents import (
+    WheelContent,
+    archive_content,
+    first_sources,
+    remember_content,
+)
 
 if TYPE_CHECKING:
     from packaging.utils import NormalizedName
@@ -20,10 +26,12 @@ if TYPE_CHECKING:
     from imagesync.lock.lock import Target
     from imagesync.loose_code.archive import CodeLayer
     from imagesync.pipeline.artifact_sources import ArtifactSources
+    from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_hash import BaseInputs
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.known_hashes import KnownHash
-    from imagesync.wheels.wheel_contents import WheelContent
+    from imagesync.plan.plan import Plan
+    from imagesync.store.store import StoredFile
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,65 @@ class LocalWheels:
         local, wheels = make_wheels(local, self.sources)
         report_local_secrets(local, wheels, self.sources)
         return local, wheel_contents(local, wheels, self.inputs.plan, self.inputs.context)
+
+
+def wheel_contents(
+    lock: Lock, wheels: Sequence[StoredFile], plan: Plan, context: Context
+) -> Mapping[NormalizedName, WheelContent]:
+    """Return the content of the *wheels* of the local packages of *lock*, and remember it.
+
+    That of a wheel that came with a lock file isn't remembered: nobody here has seen its sources.
+
+    Parameters
+    ----------
+    lock
+        The lock.
+    wheels
+        In the order of ``lock.vendored``.
+    plan
+        The plan.
+    context
+        The context of the command.
+    """
+    contents = {}
+    for package, wheel in zip(lock.vendored, wheels, strict=True):
+        if package.repacked:
+            continue
+        digest = archive_content(wheel.path, wheel.digest, cache=context.cache_folder)
+        contents[package.name] = content = WheelContent(digest, package.version)
+        if package.is_bundled:
+            continue
+        remember_content(
+            plan,
+            package.name,
+            package.content,
+            content,
+            no_isolation=context.settings.no_isolation,
+            cache=context.cache_folder,
+        )
+    return contents
+
+
+def with_first_sources(lock: Lock, plan: Plan, context: Context) -> Lock:
+    """Return *lock* with each local package's first sources that gave the same wheel, as scans name them.
+
+    Else an image that was made after a README was written would differ from the environment that it has.
+
+    Parameters
+    ----------
+    lock
+        The lock, after :func:`wheel_contents` of its wheels.
+    plan, context
+        As for :func:`wheel_contents`.
+    """
+    first = first_sources(
+        plan,
+        {package.name: package.content for package in lock.vendored if not package.is_bundled},
+        no_isolation=context.settings.no_isolation,
+        cache=context.cache_folder,
+    )
+    vendored = [replace(each, content=first.get(each.name, each.content)) for each in lock.vendored]
+    return replace(lock, vendored=tuple(vendored))
 
 
 def report_differences(lock: Lock, progress: Progress) -> None:

@@ -126,7 +126,8 @@ def _contents(
     missing = {name: digest for name, digest in digests.items() if name not in found}
     if not missing:
         return found
-    from imagesync.pipeline.artifacts import make_wheels, wheel_contents
+    from imagesync.pipeline.artifacts import make_wheels
+    from imagesync.pipeline.local_wheels import wheel_contents
 
     local = Lock(lock_file.lock.target, (), local_packages(inputs.plan, missing))
     try:

@@ -14,8 +14,8 @@ from imagesync.core.names import Level
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import VendoredPackage
-from imagesync.pipeline.artifacts import wheel_contents
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.local_wheels import wheel_contents
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Package, Source
 from imagesync.settings.model import Settings
