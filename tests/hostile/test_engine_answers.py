@@ -11,7 +11,7 @@ from functools import partial
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.engine import client, liveness, run_container
+from imagesync.engine import client, fragile_builds, liveness, run_container
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine, ListedImage
 from imagesync.engine.lookup import look_up
@@ -105,6 +105,13 @@ def test_engine_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(EngineError, match=r"hasn't answered|didn't answer"):
             OPERATIONS[operation](engine)
         assert time.monotonic() - began < 10
+
+
+def test_engine_that_hangs_after_a_build_is_not_said_to_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fragile_builds, "_PING_SECONDS", 0.2)
+    with RubbishEngine() as hanging, closing(client.connect(hanging.endpoint)) as api:
+        hanging.hanging.set()
+        assert fragile_builds.explain_end(api, fragile=False) is None
 
 
 def test_upload_ends_with_its_stream() -> None:
