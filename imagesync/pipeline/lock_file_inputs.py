@@ -21,12 +21,13 @@ from imagesync.pipeline.environment_plan import image_options
 from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.pipeline.lock_file_sources import (
     recall_source_digests,
+    recall_wheels,
     remember_sources,
     source_digests,
+    sources_key,
     with_digests,
 )
 from imagesync.pipeline.target_environment import critical_imports, running_interpreter, target_interpreter
-from imagesync.plan.checks.sources import local_path
 from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import Environment
@@ -123,19 +124,8 @@ class LockFileInputs:
         """Return the digest of all that decides which source trees the lock file names for the image."""
         from imagesync.lock.lockfile.read import kind_of
 
-        project = self.path.parent / "pyproject.toml"
-        manifest = hashlib.sha256(project.read_bytes()).hexdigest() if project.is_file() else ""
-        chosen = asdict(self.selection) if self.selection else {}
-        target = [] if kind_of(self.path) == "pixi" else [self._target.python_version, self._target.glibc]
-        return digest_of(
-            {
-                "file": str(self.path.absolute()),
-                "content": self.digest,
-                "project": manifest,
-                "selection": chosen,
-                "target": target,
-            }
-        )
+        target = self.context.platform if kind_of(self.path) == "pixi" else self._target
+        return sources_key(self.path, self.digest, self.selection, target)
 
     @property
     def source_digests(self) -> Mapping[NormalizedName, str]:
@@ -244,7 +234,10 @@ class LockFileInputs:
             target = replace(target, python_version=base.python_version)
             if self.lock_file.interpreter_version and self.plan.python.minor != target.minor:
                 return None  # the build says so
-        wheels = self._wheels() if wheels is None else wheels
+        if wheels is None:
+            no_isolation, cache = self.context.settings.no_isolation, self.context.cache_folder
+            vendored = self.lock_file.lock.vendored
+            wheels = recall_wheels(vendored, self.plan, no_isolation=no_isolation, cache=cache)
         known = target.python_version and self.lock_file.lock.artifacts_digest
         if not known or not wheels.keys() >= set(self.source_digests):
             return None
@@ -272,30 +265,6 @@ class LockFileInputs:
         metadata, conda = self.lock_file.custom_metadata, self.lock_file.lock.conda
         planned = {package.name for package in conda if "level" in metadata.package("conda", package.name)}
         return metadata.is_ours and planned == {"python"}
-
-    def _wheels(self) -> Mapping[NormalizedName, WheelContent]:
-        """Return the content of the local wheels, as far as it is known.
-
-        Those beside the lock file must have the right digest; those of source trees are remembered.
-        """
-        from imagesync.wheels.wheel_contents import WheelContent, archive_content, recall_contents
-
-        vendored = self.lock_file.lock.vendored
-        found = recall_contents(
-            self.plan,
-            {p.name: p.content for p in vendored if not (p.is_bundled or p.repacked)},
-            no_isolation=self.context.settings.no_isolation,
-            cache=self.context.cache_folder,
-        )
-        for package in vendored:
-            source = package.planned.source
-            wheel = local_path(source)
-            if package.repacked or not package.is_bundled or wheel is None:
-                continue
-            content = archive_content(Path(wheel), source.hash or "", cache=self.context.cache_folder)
-            if content:
-                found[package.name] = WheelContent(content, package.version)
-        return found
 
     def with_sources(self, source_digests: Mapping[NormalizedName, str]) -> LockFileInputs:
         """Return these inputs: the lock file has the digests of its wheels."""
