@@ -114,10 +114,7 @@ class Session:
         return environment_inputs(self.scan(), self.context)
 
     def _build_inputs(self, *, without_engine: bool = False) -> EnvironmentInputs:
-        """Return the inputs with the origin of the image's Python, for which channels may be asked.
-
-        *without_engine* says that no engine builds the image. Locks are the same either way.
-        """
+        """Return the inputs with the origin of the image's Python, for which channels may be asked."""
         return environment_inputs(
             self.scan(), self.context, asks_channels=True, without_engine=without_engine
         )
@@ -250,8 +247,7 @@ class Session:
         from imagesync.pipeline.outputs import parse_output
 
         places = tuple(map(parse_output, outputs))
-        push = context.settings.push if push is None else push
-        push = push or any(place.kind == "registry" for place in places)
+        push = (context.settings.push if push is None else push) or any(p.kind == "registry" for p in places)
         if push:
             from imagesync.pipeline.registry_images import require_registry
 
