@@ -222,8 +222,9 @@ def files_listed(paths: Mapping[str, Any]) -> list[dict[str, Any]]:
         path, placeholder = entry.get("_path"), entry.get("prefix_placeholder") or ""
         if not isinstance(path, str) or not isinstance(placeholder, str):
             raise ValueError(f"its {_PATHS} has an entry without a path: {str(entry)[:80]}")  # noqa: TRY004
-        # A backslash is a character of names on Linux, which systemd's units have.
-        if {"", ".", ".."}.intersection(path.split("/")) or "\0" in path:
+        # On Windows a backslash separates names; on Linux it is part of them, as of systemd's units.
+        outside = path.startswith("\\") or ".." in path.replace("\\", "/").split("/")
+        if outside or {"", "."}.intersection(path.split("/")) or "\0" in path:
             raise ValueError(f"it lists {path!r}, which leads out of the environment")
     return entries
 

@@ -156,6 +156,8 @@ def test_bytecode_by_time_is_kept_without_its_time_where_nothing_compiles(
         ([("/evil", b"x")], None, "path: /evil"),
         ([("a", b"x")], [listed("../a", b"x")], "leads out of the environment"),
         ([("a", b"x")], [listed("/a", b"x")], "leads out of the environment"),
+        ([("a", b"x")], [listed("..\\..\\a", b"x")], "leads out of the environment"),
+        ([("a", b"x")], [listed("\\a", b"x")], "leads out of the environment"),
         ([("a", b"x")], [listed("b", b"x")], "it lacks b, which it lists"),
         ([("a", b"x")], [listed("a", b"y")], "a isn't the file that it lists"),
         ([("a", b"x")], [listed("a", b"y", prefix_placeholder="x")], "a isn't the file that it lists"),
