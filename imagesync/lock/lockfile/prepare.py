@@ -80,14 +80,18 @@ def _place(text: str, folder: Path | None = None) -> str:
 
     pip takes a relative path in a file as relative to that file where it exists, else to the current folder.
     """
-    if text.startswith("file:"):
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
+    place = text
+    try:
+        if text.startswith("file:"):
+            from urllib.parse import urlsplit
+            from urllib.request import url2pathname
 
-        text = url2pathname(urlsplit(text).path)
-    if "://" in text:
-        return text.rstrip("/")
-    return str((folder or Path()).joinpath(text).expanduser().resolve())
+            place = url2pathname(urlsplit(text).path)
+        if "://" in place:
+            return place.rstrip("/")
+        return str((folder or Path()).joinpath(place).expanduser().resolve())
+    except (ValueError, RuntimeError):
+        return text  # neither a URL nor a path: a NUL, half an IPv6 address, the home of nobody
 
 
 def enrich(lock: Lock, channels: Channels) -> Lock:

@@ -155,6 +155,9 @@ def test_requirements_have_the_digests_and_no_index_of_the_file(tmp_path: Path) 
         ("-fwheels", "-f wheels"),
         ("--find-links ./wheels  # ours", "--find-links ./wheels"),
         ("--no-index", "--no-index"),
+        ("--find-links ~nobody-here/wheels", "--find-links ~nobody-here/wheels"),
+        ("--find-links file:a%00b", "--find-links file:a%00b"),
+        ("--find-links file://[x", "--find-links file://[x"),
     ],
 )
 def test_indexes_of_requirements_that_are_not_asked_are_said(line: str, option: str, tmp_path: Path) -> None:
