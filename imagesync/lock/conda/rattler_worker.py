@@ -157,17 +157,16 @@ class _Silence:
 
 def _received() -> set[tuple[str, int]]:
     """Return the name of each TCP connection of this process, with the bytes that it has received."""
-    if sys.platform != "linux":
-        return set()
-    found = set()
-    for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with suppress(OSError):
-            name = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
-            if name.startswith("socket:"):
-                with socket.socket(fileno=os.dup(int(number))) as connection:
-                    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_RECEIVED.stop)
-                if size := int.from_bytes(info[_BYTES_RECEIVED], sys.byteorder):
-                    found.add((name, size))
+    found: set[tuple[str, int]] = set()
+    if sys.platform == "linux":
+        for number in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            with suppress(OSError):
+                name = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115
+                if name.startswith("socket:"):
+                    with socket.socket(fileno=os.dup(int(number))) as connection:
+                        size = _BYTES_RECEIVED.stop
+                        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+                    found.add((name, int.from_bytes(info[_BYTES_RECEIVED], sys.byteorder)))
     return found
 
 
