@@ -92,6 +92,7 @@ def compile_bytecode(
         compiler = _Compiler(
             workers,
             _magic(executable, workers),
+            compiler_version(python, target.minor),
             _program_version(target.minor),
             folder,
             site_packages,
@@ -251,6 +252,7 @@ def _program_version(minor: str) -> str:
 class _Compiler:
     workers: _Workers
     magic: str
+    version: str
     program: str
     folder: Path
     site_packages: PurePosixPath
@@ -261,7 +263,8 @@ class _Compiler:
 
     def compile(self, wheel: StoredFile) -> StoredFile | None:
         """Return the archive of *wheel*, from the store or compiled; ``None`` if the interpreter fails."""
-        parts = [str(_FORMAT), wheel.digest, self.magic, str(self.site_packages)]
+        # Compilers of one feature version differ in details: an image's bytes mustn't tell which came first.
+        parts = [str(_FORMAT), wheel.digest, self.magic, self.version, str(self.site_packages)]
         parts += ["converts"] if self.converts else []
         parts += [self.program] if self.program else []
         key = "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -10,6 +10,7 @@ import sys
 import threading
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -221,6 +222,27 @@ def test_bytecode_depends_on_the_path_in_the_image(store: Store) -> None:
         for place in ("/a", "/b")
     ]
     assert made[0] != made[1]
+
+
+def test_bytecode_is_that_of_the_compiler_whichever_came_first(store: Store) -> None:
+    wheel = store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl")
+    target = Target(LINUX_AMD64, f"{MINOR}.0", (2, 36))
+
+    def compiled(version: str) -> list[str]:
+        progress = RecordedLines()
+        compile_bytecode(
+            [wheel],
+            python=replace(interpreter(sys.executable), version=version),
+            target=target,
+            site_packages=SITE,
+            store=store,
+            progress=progress,
+        )
+        return [path.name for path in (store.root / "derived").iterdir()]
+
+    first = compiled(f"{MINOR}.1")
+    assert len(compiled(f"{MINOR}.2")) == len(first) + 1
+    assert len(compiled(f"{MINOR}.1")) == len(first) + 1
 
 
 def test_dying_interpreter_only_loses_its_wheel(store: Store, tmp_path: Path) -> None:
