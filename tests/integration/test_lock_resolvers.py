@@ -161,7 +161,7 @@ def test_strict_refuses_and_lists_all(name: str, index: LocalIndex, tmp_path: Pa
         installed("two", "1.0.1", level=Level.NEAREST),
         strict=True,
     )
-    with pytest.raises(DeviationError, match=r"(?s)2 versions.*one 1\.0\.1.*two 1\.0\.1"):
+    with pytest.raises(DeviationError, match=r"(?s)2 packages.*one 1\.0\.1.*two 1\.0\.1"):
         lock_with(open_resolver(name, environment(tmp_path, PIP_INDEX_URL=index.url)), plan)
 
 
