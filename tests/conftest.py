@@ -51,9 +51,12 @@ def _refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 
 def pytest_configure() -> None:
-    """Let interrupts interrupt: a shell's background job ignores them, and so would all that it starts."""
+    """Let signals reach what tests start: background jobs ignore interrupts, nohup ignores hangups."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        # A handler isn't inherited by programs that are started; this process goes on without a terminal.
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
