@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socketserver
 import threading
+from http.server import BaseHTTPRequestHandler
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -34,3 +36,27 @@ class RunningServer:
         self._running.shutdown()
         self._running.server_close()
         self._thread.join()
+
+
+class JSONHandler(BaseHTTPRequestHandler):
+    """Answers requests with JSON, without a log."""
+
+    def answer(self, value: object) -> None:
+        """Send *value* as the response."""
+        body = json.dumps(value).encode() + b"\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def read_chunks(self) -> bytes:
+        """Return the request's body, which comes in chunks (RFC 9112, section 7.1)."""
+        chunks = []
+        while size := int(self.rfile.readline(), 16):
+            chunks.append(self.rfile.read(size + 2)[:-2])
+        self.rfile.readline()
+        return b"".join(chunks)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""

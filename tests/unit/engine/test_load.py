@@ -17,7 +17,7 @@ from imagesync.engine.engine import Engine
 from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.oci_layout import ImageLayout
 from tests.oci_images import small_image
-from tests.running_server import RunningServer
+from tests.running_server import JSONHandler, RunningServer
 
 NAME = "team/env:1.0"
 
@@ -29,49 +29,33 @@ class ContainerdEngine(RunningServer):
         events: list[str | set[str]] = []
         blobs, sent = set(stored), set[str]()
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(JSONHandler, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 path = urlsplit(self.path).path.split("/", 2)[-1]
                 if path == "info":
-                    self._answer({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]})
+                    self.answer({"DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]})
                 elif path == "images/json":
-                    self._answer([{"Id": there.digest, "RepoTags": ["team/env:0.9"], "Created": 1}])
+                    self.answer([{"Id": there.digest, "RepoTags": ["team/env:0.9"], "Created": 1}])
                 elif unquote(path) == f"images/{NAME}/json":
-                    self._answer({"Manifests": [{"Available": sent <= blobs}]})
+                    self.answer({"Manifests": [{"Available": sent <= blobs}]})
                 elif path.startswith("images/"):
-                    self._answer({"RootFS": {"Layers": list(there.config.diff_ids)}})
+                    self.answer({"RootFS": {"Layers": list(there.config.diff_ids)}})
                 else:
-                    self._answer({"ApiVersion": api_version, "MinAPIVersion": "1.24", "Components": []})
+                    self.answer({"ApiVersion": api_version, "MinAPIVersion": "1.24", "Components": []})
 
             def do_POST(self) -> None:
-                content = BytesIO()
-                while size := int(self.rfile.readline(), 16):
-                    content.write(self.rfile.read(size + 2)[:-2])
-                self.rfile.readline()
-                content.seek(0)
-                with tarfile.open(fileobj=content) as archive:
+                with tarfile.open(fileobj=BytesIO(self.read_chunks())) as archive:
                     (described,) = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
                     names = {name.removeprefix("blobs/sha256/") for name in archive.getnames()}
                 layers = {name.removeprefix("blobs/sha256/") for name in described["Layers"]}
                 blobs.update(names)
                 sent.update(layers)
                 events.append(layers & names)
-                self._answer({})
+                self.answer({})
 
             def do_DELETE(self) -> None:
                 events.append(f"removed {unquote(urlsplit(self.path).path).split('/images/')[1]}")
-                self._answer([])
-
-            def _answer(self, value: object) -> None:
-                body = json.dumps(value).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
+                self.answer([])
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         super().__init__(server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -13,7 +12,7 @@ from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import BuildError
 from tests.progress import RecordedLines
-from tests.running_server import RunningServer
+from tests.running_server import JSONHandler, RunningServer
 
 LOST = "failed to prepare 7j3fhljg2kbn: open /var/lib/docker/overlay2/xu/committed: no such file or directory"
 
@@ -24,33 +23,20 @@ class BrokenCache(RunningServer):
     def __init__(self, *, always: bool = False) -> None:
         asked: list[bool] = []
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(JSONHandler, BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                self._answer({"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": []})
+                self.answer({"ApiVersion": "1.41", "MinAPIVersion": "1.12", "Components": []})
 
             def do_POST(self) -> None:
                 url = urlsplit(self.path)
                 if not url.path.endswith("/build"):
-                    self._answer({})
+                    self.answer({})
                     return
-                while size := int(self.rfile.readline(), 16):
-                    self.rfile.read(size + 2)
-                self.rfile.readline()
+                self.read_chunks()
                 cached = "nocache" not in parse_qs(url.query)
                 asked.append(cached)
                 failed = {"errorDetail": {"message": LOST}, "error": LOST}
-                self._answer(failed if cached or always else {"aux": {"ID": "sha256:" + 64 * "a"}})
-
-            def _answer(self, value: object) -> None:
-                body = json.dumps(value).encode() + b"\n"
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
+                self.answer(failed if cached or always else {"aux": {"ID": "sha256:" + 64 * "a"}})
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         super().__init__(server)
