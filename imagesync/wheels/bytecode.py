@@ -92,7 +92,7 @@ def compile_bytecode(
         compiler = _Compiler(
             workers,
             _magic(executable, workers),
-            compiler_version(python, target.minor),
+            _version_of(executable, python),
             _program_version(target.minor),
             folder,
             site_packages,
@@ -192,8 +192,11 @@ def find_compiler(python: Interpreter, minor: str) -> str | None:
 def compiler_version(python: Interpreter, minor: str) -> str:
     """Return the full version of the interpreter that compiles; empty if there is none."""
     executable = find_compiler(python, minor)
-    if executable is None:
-        return ""
+    return "" if executable is None else _version_of(executable, python)
+
+
+def _version_of(executable: str, python: Interpreter) -> str:
+    """Return the full version of a compiler that :func:`find_compiler` has found for *python*."""
     if executable == python.executable:
         return python.version
     if executable == sys.executable:
