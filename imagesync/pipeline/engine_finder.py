@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
@@ -114,18 +114,14 @@ class EngineFinder:
         self, image: Image, *, tags: Sequence[str], rebuilt: bool, accepts: Callable[[Image], bool]
     ) -> Image:
         """Return *image* as the registry has it, pushed if it lacks its environment."""
-        from imagesync.pipeline.registry_images import open_registry_images
-
-        with open_registry_images(self._context) as images:
+        with self._open_registry() as images:
             return images.publish(image, tags=tags, rebuilt=rebuilt, accepts=accepts)
 
     def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image:
         """Return *image* with its digest, if the registry that its repository names has it."""
-        from imagesync.pipeline.registry_images import open_registry_images
-
         if image.digest is not None or not self._registry.is_possible:
             return image
-        with open_registry_images(self._context) as images:
+        with self._open_registry() as images:
             try:
                 return images.find_published(image, accepts=accepts) or image
             except RegistryError as error:
@@ -261,12 +257,10 @@ class EngineFinder:
         refuse_contradiction(self._context.settings, facts_of(base))
         remember(self._context.cache_folder, base, self._context.platform)
 
-    @contextmanager
-    def _open_registry(self) -> Iterator[RegistryImages]:
+    def _open_registry(self) -> AbstractContextManager[RegistryImages]:
         from imagesync.pipeline.registry_images import open_registry_images
 
-        with open_registry_images(self._context) as images:
-            yield images
+        return open_registry_images(self._context)
 
     def _known_base_inputs(self) -> BaseInputs | None:
         """Return the inputs that all hashes cover as far as they are known without making the base image."""
@@ -283,7 +277,5 @@ class EngineFinder:
         """Return the digest of the root image, from its registry if the engine doesn't have it."""
         if self.lookup.base_digest is not None or not self._registry.is_possible:
             return self.lookup.base_digest
-        from imagesync.pipeline.registry_images import open_registry_images
-
-        with open_registry_images(self._context) as images:
+        with self._open_registry() as images:
             return images.base_digest(self._context.settings.base)
