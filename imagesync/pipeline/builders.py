@@ -41,8 +41,7 @@ def open_finder(context: Context, outputs: Sequence[Output] = ()) -> Finder:
     """
     files = [output for output in outputs if output.kind not in ("docker", "registry")]
     settings = context.settings
-    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
-    without_engine = bool(files) or location.transport != "registry"
+    without_engine = not _is_in_registry(settings) or bool(files)
     if settings.builder == "oci" or (settings.builder == "auto" and without_engine):
         return LayoutFinder(context)
     if files:
@@ -62,13 +61,18 @@ def check_base_of_engine(settings: Settings) -> None:
     UsageError
         It is in a layout or an archive, or is named as ``docker-daemon:``.
     """
-    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
-    if location.transport != "registry":
+    if not _is_in_registry(settings):
         raise UsageError(
             f"The base image {settings.base} is outside of the engine, which builds the image.",
             hint="Load the image and name it as the engine does, or build without it:"
             " imagesync build --builder oci",
         )
+
+
+def _is_in_registry(settings: Settings) -> bool:
+    """Return True if the base image is named as an engine names it: not in a layout, archive or engine."""
+    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
+    return location.transport == "registry"
 
 
 def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output] = ()) -> Finder:
@@ -117,10 +121,9 @@ def _base_finder_of(context: Context) -> Finder:
     A base image outside of an engine and of registries is read where it is.
     """
     settings = context.settings
-    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
     # The engine's base image is one of the default platform.
     is_foreign = context.platform != DEFAULT_PLATFORM
-    if settings.builder == "oci" or location.transport != "registry" or is_foreign:
+    if settings.builder == "oci" or not _is_in_registry(settings) or is_foreign:
         return LayoutFinder(context)
     return EngineFinder(context)
 
