@@ -26,6 +26,7 @@ from imagesync.core.scratch import scratch_folder
 from imagesync.errors import BaseImageError
 from imagesync.image.layers.entries import Entry, file_entry, symlink_entry, tar_stream, with_parents
 from imagesync.image.layers.parts import PartRequest
+from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
     from imagesync.core.platforms import Platform
@@ -76,7 +77,7 @@ class StandalonePython:
 
     def contents_of(self, base: BaseContents) -> BaseContents:
         """Return the contents of a base image that this interpreter is put on."""
-        venv = self.folder / "lib" / f"python{self.minor}" / "venv"
+        venv = self._modules / "venv"
         scripts = [venv / "__init__.py", *venv.glob("scripts/common/*"), *venv.glob("scripts/posix/*")]
         return replace(
             base,
@@ -91,13 +92,12 @@ class StandalonePython:
         key = f"standalone-modules {_FORMAT} {self.origin} {self._state}"
         found = store.recall(key)
         if found is None:
-            root = self.folder / "lib" / f"python{self.minor}"
             with scratch_folder("python") as folder:
                 target = folder / "modules.zip"
                 with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
                     for path in self._files:
-                        if path.suffix == ".py" and path.is_relative_to(root):
-                            member = zip_member(path.relative_to(root).as_posix())
+                        if path.suffix == ".py" and path.is_relative_to(self._modules):
+                            member = zip_member(path.relative_to(self._modules).as_posix())
                             archive.writestr(member, self._content(path))
                 found = store.add_file(target, filename=f"python-{self.version}-{self.build}.whl")
             store.remember(key, found)
@@ -124,11 +124,16 @@ class StandalonePython:
         """Return the paths of its files and links in the image."""
         return [self._place(path) for path in self._files]
 
+    @property
+    def _modules(self) -> Path:
+        """The folder of the standard library on this machine."""
+        return self.folder / "lib" / f"python{self.minor}"
+
     @cached_property
     def _files(self) -> tuple[Path, ...]:
         """Return its files and links, sorted: without what ran here has compiled, or pip has installed."""
         found = []
-        packages = self.folder / "lib" / f"python{self.minor}" / "site-packages"
+        packages = self._modules / "site-packages"
         for place, folders, names in os.walk(self.folder):
             folder = Path(place)
             found += [folder / each for each in folders if (folder / each).is_symlink()]
@@ -183,8 +188,7 @@ class StandalonePython:
 
 def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            yield chunk
+        yield from read_chunks(file)
 
 
 def find_standalone(python: Interpreter) -> StandalonePython | None:
