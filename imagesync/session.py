@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,12 +58,15 @@ class Session:
     discovers
         Whether to look for an environment where neither is given, as commands do: the active one, or the
         project's (:func:`imagesync.scan.discovery.discover`).
+    scanned
+        What :meth:`scan` returns without a scan; ``None`` to scan.
     """
 
     context: Context
     python: Path | None = None
     prefix: Path | None = None
     discovers: bool = False
+    scanned: Environment | None = field(default=None, repr=False)
 
     @cached_property
     def found(self) -> FoundEnvironment:
@@ -83,6 +86,8 @@ class Session:
 
     def scan(self) -> Environment:
         """Return the installed packages, and where each one came from; the environment is reported once."""
+        if self.scanned is not None:
+            return self.scanned
         context = self.context
         environment = scan_environment(
             self.found,
@@ -95,6 +100,17 @@ class Session:
             self._reported.add(line)
             context.progress.line(line)
         return environment
+
+    def for_platforms(self) -> tuple[Session, ...]:
+        """Return a session for each platform that the settings name, in their order.
+
+        Several share one scan, which is made now.
+        """
+        contexts = self.context.for_platforms()
+        if len(contexts) == 1:
+            return (self,)
+        environment = self.scan()
+        return tuple(replace(self, context=context, scanned=environment) for context in contexts)
 
     def plan(self) -> Plan:
         """Return the plan of the image; contradictions between installed packages are findings."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -44,8 +44,15 @@ class Context:
         """Return the platform of the image."""
         return self.settings.platform
 
+    def for_platforms(self) -> tuple[Context, ...]:
+        """Return a context for each platform that the settings name, in their order; itself if that is one."""
+        names = tuple(dict.fromkeys(self.settings.platforms))
+        if len(names) < 2:
+            return (self,)
+        return tuple(replace(self, settings=replace(self.settings, platforms=(name,))) for name in names)
+
     def check_platforms(self, *, for_image: bool = False) -> None:
-        """Check that the settings name a platform that can be planned and locked for.
+        """Check that the settings name one platform; :meth:`for_platforms` makes one context of each.
 
         Parameters
         ----------
@@ -67,9 +74,9 @@ class Context:
             )
         if len(names) > 1:
             raise UsageError(
-                f"Plans and locks are for one platform at a time, and {origin} names {' and '.join(names)}.",
-                hint=f"Name one of them: IMAGESYNC_PLATFORMS={names[-1]}, or --platform {names[-1]} for "
-                "`imagesync plan` and `imagesync lock`.",
+                f"This is for one platform at a time, and {origin} names {' and '.join(names)}.",
+                hint=f"Name one of them: IMAGESYNC_PLATFORMS={names[-1]}. `imagesync plan` and `imagesync "
+                "lock` take several.",
             )
 
     @cached_property

@@ -68,7 +68,7 @@ def test_option_for_a_platform_wins_over_the_setting(arm_cli: CommandLine) -> No
         (("cluster", "config", "dask-operator"), "Images can only be made for linux/amd64"),
         (
             ("lock", "--platform", "linux/arm64", "--platform", "linux/amd64"),
-            "Plans and locks are for one platform at a time",
+            "This is for one platform at a time",
         ),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",

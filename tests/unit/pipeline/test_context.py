@@ -29,8 +29,17 @@ def test_two_platforms_are_refused_with_their_origin_and_what_takes_them(*, for_
     context = Context(Settings(platforms=names, origins={"platforms": "imagesync.toml"}))
     with pytest.raises(UsageError, match=r"imagesync\.toml names linux/amd64 and linux/arm64\.") as caught:
         context.check_platforms(for_image=for_image)
-    assert caught.value.message.startswith("Images" if for_image else "Plans and locks")
+    assert caught.value.message.startswith("Images" if for_image else "This is for one")
 
 
 def test_image_of_the_default_platform_is_allowed() -> None:
     Context(Settings(platforms=("linux/amd64", "linux/amd64"))).check_platforms(for_image=True)
+
+
+def test_several_platforms_make_a_context_for_each_and_one_makes_none() -> None:
+    context = Context(Settings(platforms=("linux/arm64", "linux/amd64", "linux/arm64"), strict=True))
+    contexts = context.for_platforms()
+    assert [str(each.platform) for each in contexts] == ["linux/arm64", "linux/amd64"]
+    assert all(each.settings.strict for each in contexts)
+    one = Context(Settings(platforms=("linux/arm64", "linux/arm64")))
+    assert one.for_platforms() == (one,)
