@@ -229,7 +229,9 @@ def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
     """Start an upload to the registry that the repository names, and cancel it."""
     try:
         with Engine(endpoint) as engine:
-            RegistryImages(settings.repository, engine, SilentProgress(), settings.platform).check_push()
+            RegistryImages(
+                settings.repository, engine, SilentProgress(), settings.platform, settings.timeout
+            ).check_push()
     except ImagesyncError as error:
         # A build that doesn't push works without the registry.
         return Check("push", "failed" if settings.push else "warning", error.message, error.hint)

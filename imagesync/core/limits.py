@@ -1,7 +1,7 @@
 """Bounds on what others send: how much of each kind, and how slowly.
 
-Where a library does the waiting, its own bound holds: the gap between two bytes (``timeout`` of pip, 15 s by
-default, 30 s for channels and registries), and for engines :mod:`imagesync.engine.liveness`.
+How long a server may be silent is the setting ``timeout``, for indexes, channels and registries alike; for
+engines see :mod:`imagesync.engine.liveness`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ RESOLUTION_SECONDS: Final = 3600.0
 """For one run of uv or pip-tools, which ask indexes themselves and may build sdists."""
 RESOLUTION_MEMORY: Final = 4 << 30
 """Bytes of a process that asks indexes or channels itself."""
+SILENCE: Final = 60
+"""Seconds without a byte after which an index, a channel or a registry counts as gone, by default."""
 SLOWEST: Final = 1000
 """Bytes a second, over each :data:`WINDOW`, that a transfer must have."""
 WINDOW: Final = 60.0

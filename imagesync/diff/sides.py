@@ -19,7 +19,6 @@ from imagesync.pipeline.local_images import find_local_image, open_local_image
 from imagesync.registry.registry import read_config
 
 if TYPE_CHECKING:
-    from imagesync.core.platforms import Platform
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.session import Session
@@ -274,15 +273,16 @@ def _labels_of_reference(location: ImageLocation, context: Context) -> Mapping[s
         if not may_be_in_registry:
             raise
     if may_be_in_registry:
-        return _in_registry(reference, context.platform, insecure=insecure)
+        return _in_registry(reference, context, insecure=insecure)
     raise ImagesyncError(
         f"The engine has no image {reference}.",
         hint="See `docker images`. An image in a registry needs its name: registry.example.com/name:tag",
     )
 
 
-def _in_registry(reference: str, platform: Platform, *, insecure: bool) -> Mapping[str, str]:
-    remote = read_config(reference, platform=platform.name, insecure=insecure)
+def _in_registry(reference: str, context: Context, *, insecure: bool) -> Mapping[str, str]:
+    timeout = context.settings.timeout
+    remote = read_config(reference, platform=context.platform.name, insecure=insecure, timeout=timeout)
     if remote is None:
         raise ImagesyncError(
             f"Neither the engine nor the registry has an image {reference}.",

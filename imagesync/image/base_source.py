@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.image_location import ImageLocation
+from imagesync.core.limits import SILENCE
 from imagesync.core.platforms import Platform
 from imagesync.engine.lookup import root_digest
 from imagesync.errors import BaseImageError, LayoutError
@@ -38,6 +39,7 @@ def open_base(
     progress: Progress,
     open_engine: Callable[[], AbstractContextManager[Engine]],
     insecure: bool = False,
+    timeout: float = SILENCE,
 ) -> Iterator[SourceImage]:
     """Give the base image, whose layers can be read inside the block.
 
@@ -54,6 +56,8 @@ def open_base(
         Opens the engine, for ``docker-daemon:``.
     insecure
         Whether the registry is accepted without TLS.
+    timeout
+        Seconds without a byte of the registry.
 
     Raises
     ------
@@ -71,6 +75,7 @@ def open_base(
         kept=kept,
         progress=progress,
         insecure=insecure,
+        timeout=timeout,
         hint="Name another image with --base, or correct this one's name.",
     ) as found:
         image = _compressed(found.image, kept, cache, progress)

@@ -172,17 +172,20 @@ def open_artifact_sources(
     for_files
         Only files are written, a lock or a build context, and no image is built.
     """
-    python, environ = plan.python, context.environ
+    python, settings = plan.python, context.settings
+    environ = dict(context.environ)
     markers = target_markers(python, plan.platform)
     prefix = Path(python.prefix) if project is None else project / ".venv"
     configuration = read_index_configuration(prefix, environ, cwd=project, markers=markers)
+    if "timeout" in settings.origins:
+        environ.pop("UV_HTTP_TIMEOUT", None)  # uv would go by it
+    if "timeout" in settings.origins or configuration.timeout is None:
+        configuration = replace(configuration, timeout=settings.timeout)
     access = make_access(configuration, environ)
     is_foreign = for_files and not python.executable
-    no_build = is_foreign or context.settings.no_build
+    no_build = is_foreign or settings.no_build
     no_builds = {"UV_NO_BUILD": "1", "PIP_ONLY_BINARY": ":all:"} if no_build else {}
-    resolver = _resolver_type(context.settings)(
-        configuration, environ={**environ, **no_builds}, access=access
-    )
+    resolver = _resolver_type(settings)(configuration, environ={**environ, **no_builds}, access=access)
     return ArtifactSources(
         context,
         python,
@@ -239,6 +242,7 @@ def open_channels(
         cuda=context.settings.cuda if plan is not None else "",
         externally_provided=externally_provided(plan) if plan is not None else (),
         pins=pins_of(plan) if plan is not None else (),
+        timeout=context.settings.timeout,
     )
 
 

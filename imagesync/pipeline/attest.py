@@ -58,7 +58,8 @@ def attest(
     RegistryError
         The registry refuses.
     """
-    with Repository(digest, progress=context.progress, insecure=insecure) as repository:
+    timeout = context.settings.timeout
+    with Repository(digest, progress=context.progress, insecure=insecure, timeout=timeout) as repository:
         found = repository.manifest(repository.wanted)
         if found is None:
             raise RegistryError(f"The registry has no {digest}.", hint="Push the image again.")

@@ -81,7 +81,8 @@ def _from_layout(text: str, context: Context) -> ImageReport:
 
 def _from_registry(text: str, context: Context) -> ImageReport | None:
     insecure = takes_without_tls(text, context)
-    with Repository(text, progress=context.progress, insecure=insecure) as repository:
+    timeout = context.settings.timeout
+    with Repository(text, progress=context.progress, insecure=insecure, timeout=timeout) as repository:
         found = repository.resolve(context.platform.name)
         if found is None:
             return None

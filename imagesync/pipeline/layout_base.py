@@ -125,6 +125,7 @@ def open_layout_base(
         cache=cache,
         progress=progress,
         open_engine=context.open_engine,
+        timeout=context.settings.timeout,
     ) as source:
         budget = context.settings.max_layers
         check_base(source.image, platform=context.platform, root=root, budget=budget)

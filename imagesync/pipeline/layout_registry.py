@@ -112,7 +112,9 @@ class LayoutRegistry:
         for repository in dict.fromkeys((context.settings.repository, *named)):
             if not was_pushed_to(repository, context.cache_folder / ANSWERS):
                 insecure = takes_without_tls(repository, context)
-                check_push(repository, progress=context.progress, insecure=insecure)
+                check_push(
+                    repository, progress=context.progress, insecure=insecure, timeout=context.settings.timeout
+                )
 
     def push(
         self,
@@ -162,5 +164,8 @@ class LayoutRegistry:
     def open(self, reference: str) -> Iterator[Repository]:
         """Give the repository of *reference*."""
         insecure = takes_without_tls(reference, self.context)
-        with Repository(reference, progress=self.context.progress, insecure=insecure) as repository:
+        timeout = self.context.settings.timeout
+        with Repository(
+            reference, progress=self.context.progress, insecure=insecure, timeout=timeout
+        ) as repository:
             yield repository

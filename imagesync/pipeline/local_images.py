@@ -129,7 +129,8 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
         reference = push_target(target, local.name, repository=context.settings.repository)
         _, tag = split_reference(reference)
         insecure = takes_without_tls(reference, context)
-        with Repository(reference, progress=progress, insecure=insecure) as repository:
+        timeout = context.settings.timeout
+        with Repository(reference, progress=progress, insecure=insecure, timeout=timeout) as repository:
             mounts = _mounts(local, repository)
             pushed = push_image(
                 local.image,

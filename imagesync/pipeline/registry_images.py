@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.limits import SILENCE
 from imagesync.core.platforms import Platform
 from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
@@ -39,12 +40,15 @@ class RegistryImages:
         Shows progress and warnings.
     platform
         That of the images.
+    timeout
+        Seconds without a byte after which the registry counts as gone.
     """
 
     repository: str
     engine: Engine
     progress: Progress
     platform: Platform
+    timeout: float = SILENCE
 
     def check_push(self, tags: Sequence[str] = ()) -> None:
         """Check, before a build, that the user may push there and to the registries that *tags* name.
@@ -57,7 +61,7 @@ class RegistryImages:
         named = (split_reference(tag)[0] for tag in tags if parse_reference(tag).names_registry)
         for repository in dict.fromkeys((self.repository, *named)):
             insecure = self._is_insecure(repository)
-            check_push(repository, progress=self.progress, insecure=insecure)
+            check_push(repository, progress=self.progress, insecure=insecure, timeout=self.timeout)
 
     def base_digest(self, base: str) -> str | None:
         """Return the digest that the registry of the root image *base* gives, or ``None``.
@@ -65,7 +69,7 @@ class RegistryImages:
         With it a machine that has no base image yet can look for an environment's image.
         """
         try:
-            return read_digest(base, progress=self.progress, insecure=self._is_insecure(base))
+            return self._digest(base)
         except RegistryError:
             # The engine may reach a registry that this process doesn't: it pulls the base before a build.
             return None
@@ -169,8 +173,7 @@ class RegistryImages:
         return fetched
 
     def _push_tag(self, reference: str, image: Image) -> None:
-        insecure = self._is_insecure(reference)
-        before = read_digest(reference, progress=self.progress, insecure=insecure)
+        before = self._digest(reference)
         after = parse_reference(self._push(reference, image.image_id)).digest
         if before is not None and before != after:
             self.progress.line(f"{reference} was {before}, and is {after} now")
@@ -199,9 +202,18 @@ class RegistryImages:
             found, repository=self.repository, environment_hash=environment_hash, progress=self.progress
         )
 
-    def _read(self, reference: str) -> RemoteImage | None:
+    def _digest(self, reference: str) -> str | None:
         insecure = self._is_insecure(reference)
-        return read_config(reference, platform=self.platform.name, progress=self.progress, insecure=insecure)
+        return read_digest(reference, progress=self.progress, insecure=insecure, timeout=self.timeout)
+
+    def _read(self, reference: str) -> RemoteImage | None:
+        return read_config(
+            reference,
+            platform=self.platform.name,
+            progress=self.progress,
+            insecure=self._is_insecure(reference),
+            timeout=self.timeout,
+        )
 
     def _is_insecure(self, reference: str) -> bool:
         return self.engine.takes_without_tls(parse_reference(reference).domain)
@@ -257,7 +269,10 @@ def is_same(published: Image, image: Image) -> bool:
 def open_registry_images(context: Context) -> Iterator[RegistryImages]:
     """Give the images in the registry that the setting ``repository`` names."""
     with context.open_engine() as engine:
-        yield RegistryImages(context.settings.repository, engine, context.progress, context.platform)
+        settings = context.settings
+        yield RegistryImages(
+            settings.repository, engine, context.progress, context.platform, settings.timeout
+        )
 
 
 def require_registry(settings: Settings) -> None:

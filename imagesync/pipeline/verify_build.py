@@ -130,6 +130,7 @@ def _opened(text: str, context: Context) -> Iterator[OCIImage]:
             kept=ImageLayout(folder),
             progress=progress,
             insecure=insecure,
+            timeout=context.settings.timeout,
             hint="Name a reference, oci:DIR[:TAG], oci-archive:FILE or docker-archive:FILE.",
         ) as found,
     ):

@@ -27,15 +27,14 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from imagesync.core.credentials import redact
-from imagesync.core.limits import LONGEST_PAUSE, retry_after
+from imagesync.core.limits import LONGEST_PAUSE, SILENCE, retry_after
 from imagesync.core.strict_json import load_json
 from imagesync.core.tls import TLSAdapter, system_context
 from imagesync.errors import RegistryError
 from imagesync.registry.authentication import Authorization, Session, challenges
 from imagesync.registry.responses import TRANSIENT, hint, is_dropped, reason, refusal
 
-TIMEOUT = (5.0, 30.0)
-"""Seconds to wait for a connection, and between two parts of a response."""
+_CONNECT_SECONDS = 5.0
 ATTEMPTS = 5
 """How often a request is sent at most, if the registry is busy or drops the connection."""
 _DOCKER_HUB = "registry-1.docker.io"
@@ -93,6 +92,8 @@ class Connection:
         the token service that it names.
     insecure
         Whether certificates aren't checked and plain HTTP is allowed, as engines do for loopback.
+    timeout
+        Seconds without a byte.
     pause
         Waits between two attempts, for a number of seconds.
     """
@@ -103,12 +104,14 @@ class Connection:
         credentials: Mapping[str, Any],
         *,
         insecure: bool = False,
+        timeout: float = SILENCE,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.registry = registry
         self._host = _DOCKER_HUB if registry == "docker.io" else registry
         self._credentials = credentials
         self._insecure = insecure or is_loopback(registry)
+        self._timeout = timeout
         self._pause = pause
         self._session = Session(insecure=self._insecure)
         self._session.headers["User-Agent"] = "imagesync"
@@ -268,7 +271,7 @@ class Connection:
             headers=headers,
             data=data or None,
             auth=Authorization(authorization),
-            timeout=TIMEOUT,
+            timeout=(min(_CONNECT_SECONDS, self._timeout), self._timeout),
             **options,
         )
 

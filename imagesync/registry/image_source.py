@@ -15,6 +15,7 @@ from typing import Protocol
 
 from imagesync.core.image_location import ImageLocation
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.limits import SILENCE
 from imagesync.core.progress import Progress
 from imagesync.core.text import counted
 from imagesync.errors import BaseImageError, LayoutError, RegistryError
@@ -72,6 +73,7 @@ def open_image(
     kept: ImageLayout,
     progress: Progress,
     insecure: bool = False,
+    timeout: float = SILENCE,
     hint: str = "Name another image, or correct this one's name.",
 ) -> Iterator[SourceImage]:
     """Give an image of a registry, a layout or an archive, whose layers can be read inside the block.
@@ -86,6 +88,8 @@ def open_image(
         Gets a line if a credential helper fails.
     insecure
         Whether the registry is accepted without TLS.
+    timeout
+        Seconds without a byte of the registry.
     hint
         What to do about an image that can't be had.
 
@@ -98,7 +102,7 @@ def open_image(
         try:
             if location.transport == "registry":
                 repository = stack.enter_context(
-                    Repository(location.path, progress=progress, insecure=insecure)
+                    Repository(location.path, progress=progress, insecure=insecure, timeout=timeout)
                 )
                 found = _from_registry(repository, platform, kept)
             elif location.transport == "oci":

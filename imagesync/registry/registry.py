@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from imagesync.core.limits import SILENCE
 from imagesync.core.progress import Progress
 from imagesync.errors import RegistryError
 from imagesync.registry.manifest import parse_json
@@ -50,7 +51,9 @@ class RemoteImage:
         return (self.config.get("config") or {}).get("Labels") or {}
 
 
-def read_digest(reference: str, *, progress: Progress | None = None, insecure: bool = False) -> str | None:
+def read_digest(
+    reference: str, *, progress: Progress | None = None, insecure: bool = False, timeout: float = SILENCE
+) -> str | None:
     """Return the digest that a reference points to now, or ``None`` where the registry has no such image.
 
     One ``HEAD``, which registries don't count as a pull.
@@ -63,13 +66,15 @@ def read_digest(reference: str, *, progress: Progress | None = None, insecure: b
         Gets a line if a credential helper fails.
     insecure
         Whether the engine accepts this registry without TLS; it always accepts loopback.
+    timeout
+        Seconds without a byte.
 
     Raises
     ------
     RegistryError
         The registry can't be reached, or refuses.
     """
-    with Repository(reference, progress=progress, insecure=insecure) as repository:
+    with Repository(reference, progress=progress, insecure=insecure, timeout=timeout) as repository:
         return repository.head(repository.wanted)
 
 
@@ -79,6 +84,7 @@ def read_config(
     platform: str,
     progress: Progress | None = None,
     insecure: bool = False,
+    timeout: float = SILENCE,
 ) -> RemoteImage | None:
     """Return labels, configuration and digest of an image, without pulling it; ``None`` where there is none.
 
@@ -88,7 +94,7 @@ def read_config(
     ----------
     platform
         The manifest to choose from an index.
-    reference, progress, insecure
+    reference, progress, insecure, timeout
         As in :func:`read_digest`.
 
     Raises
@@ -97,7 +103,7 @@ def read_config(
         The registry can't be reached, refuses, has something else than an image, or has the image for other
         platforms only.
     """
-    with Repository(reference, progress=progress, insecure=insecure) as repository:
+    with Repository(reference, progress=progress, insecure=insecure, timeout=timeout) as repository:
         found = repository.resolve(platform)
         if found is None:
             return None
@@ -112,7 +118,9 @@ def read_config(
         )
 
 
-def check_push(repository: str, *, progress: Progress | None = None, insecure: bool = False) -> None:
+def check_push(
+    repository: str, *, progress: Progress | None = None, insecure: bool = False, timeout: float = SILENCE
+) -> None:
     """Check that the user may push to *repository*, by beginning an upload and cancelling it.
 
     Nothing is left there. A token proves little: some token services silently grant less than was asked for.
@@ -122,7 +130,7 @@ def check_push(repository: str, *, progress: Progress | None = None, insecure: b
     RegistryError
         The user may not, or the registry can't be reached.
     """
-    with Repository(repository, progress=progress, insecure=insecure) as target:
+    with Repository(repository, progress=progress, insecure=insecure, timeout=timeout) as target:
         location = start_upload(target)
         # A registry that can't cancel an upload forgets it after some days.
         with suppress(RegistryError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from imagesync.core.image_reference import Reference, parse_reference, repository_of
-from imagesync.core.limits import TooSlow, arriving, bounded
+from imagesync.core.limits import SILENCE, TooSlow, arriving, bounded
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.registry.login import registry_credentials
@@ -49,6 +49,8 @@ class Repository:
         Gets a line if a credential helper fails.
     insecure
         Whether the engine accepts this registry without TLS; it always accepts loopback.
+    timeout
+        Seconds without a byte.
     connection
         Another repository's of the same registry; its own if not given.
     """
@@ -59,6 +61,7 @@ class Repository:
         *,
         progress: Progress | None = None,
         insecure: bool = False,
+        timeout: float = SILENCE,
         connection: Connection | None = None,
     ) -> None:
         self.text = text
@@ -68,6 +71,7 @@ class Repository:
         self._is_owner = connection is None
         self._progress = progress or SilentProgress()
         self._insecure = insecure
+        self._timeout = timeout
         self._connection = connection
         self._connecting = threading.Lock()
 
@@ -87,7 +91,9 @@ class Repository:
                 from imagesync.registry.http import Connection
 
                 credentials = registry_credentials(self.reference.domain, progress=self._progress)
-                self._connection = Connection(self.reference.domain, credentials, insecure=self._insecure)
+                self._connection = Connection(
+                    self.reference.domain, credentials, insecure=self._insecure, timeout=self._timeout
+                )
             return self._connection
 
     def path(self, rest: str) -> str:

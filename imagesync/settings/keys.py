@@ -66,6 +66,8 @@ _ENVIRONMENT_VARIABLES = frozenset(
 
 MOST_LAYERS = 100
 """Of an image, those of its base included: engines stop at 125, and an image may be the base of another."""
+MOST_SECONDS = 3600
+"""For a server that is silent."""
 
 
 class Key(NamedTuple):
@@ -356,6 +358,13 @@ KEYS = (
     ),
     Key("push", "push", "switch"),
     Key("attest", "attest", "switch"),
+    Key(
+        "timeout",
+        "timeout",
+        "number",
+        lambda text: text.isdecimal() and 1 <= int(text) <= MOST_SECONDS,
+        f"a number of seconds from 1 to {MOST_SECONDS}",
+    ),
     Key("resolver", "resolver", "text", _one_of("uv", "pip-tools"), "'uv' or 'pip-tools'"),
     Key("solver", "solver", "text", _one_of("rattler", "conda-lock"), "'rattler' or 'conda-lock'"),
     Key("templates", "templates", "path", expected="a folder's path"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from imagesync.core.limits import SILENCE
 from imagesync.core.platforms import DEFAULT_PLATFORM, Platform, require_platform
 
 DEFAULT_BASE = "ubuntu:24.04"
@@ -82,6 +83,8 @@ class Settings:
         Names or URLs of conda channels, by priority; empty for those of the environment.
     conda_installer, micromamba
         The installer of conda packages in a build, and the path of a micromamba executable.
+    timeout
+        Seconds without a byte after which an index, a channel or a registry counts as gone.
     resolver, solver
         The resolver of packages from indexes, and the solver of conda packages.
     cuda
@@ -147,6 +150,7 @@ class Settings:
     cache_from: str = ""
     push: bool = False
     attest: bool = False
+    timeout: int = SILENCE
     resolver: Literal["uv", "pip-tools"] = "uv"
     solver: Literal["rattler", "conda-lock"] = "rattler"
     templates: Path | None = None

@@ -125,9 +125,8 @@ def make_world(folder: Path) -> Iterator[World]:
                 IMAGESYNC_PROFILE="none",
                 IMAGESYNC_PYTHON="base",
                 PIP_INDEX_URL=f"http://{index.host}/simple",
-                PIP_DEFAULT_TIMEOUT="2",
+                IMAGESYNC_TIMEOUT="2",
                 PIP_RETRIES="1",
-                UV_HTTP_TIMEOUT="2",
                 UV_NO_CACHE="1",
             )
             built, pushed = folder / "built", folder / "pushed"

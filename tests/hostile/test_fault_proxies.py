@@ -103,3 +103,19 @@ def test_fault_at_a_request_is_made_good_or_named(
         tried(f"fault proxy, {job}: {name}")
         if time.monotonic() > end:
             break
+
+
+@pytest.mark.parametrize("server", ["index", "registry"])
+def test_setting_says_how_long_a_server_may_be_silent(world: World, server: str) -> None:
+    cli = prepared(world, "push" if server == "registry" else "cold build")
+    world.forget()
+    world.proxies[server].fail(Fault(".*", ".*", stall=True))
+    began = time.monotonic()
+    # pip's own timeout gives way.
+    finished = cli.with_environ(IMAGESYNC_TIMEOUT="1", PIP_TIMEOUT="100", UV_HTTP_TIMEOUT="100").run(
+        "build", "--push", timeout=90
+    )
+    world.forget()
+    assert finished.returncode in (0, 1), finished
+    assert time.monotonic() - began < SECONDS
+    shutil.rmtree(cli.cwd)

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.limits import REPODATA, REPODATA_SECONDS
+from imagesync.core.limits import REPODATA, REPODATA_SECONDS, SILENCE
 from imagesync.indexes.conda.conda_configuration import CondaConfiguration
 from imagesync.indexes.pypi.access import Access, Credential, Wording
 
@@ -44,9 +44,13 @@ class ChannelUrls:
 
 
 def channel_access(
-    urls: ChannelUrls, configuration: CondaConfiguration, environ: Mapping[str, str]
+    urls: ChannelUrls,
+    configuration: CondaConfiguration,
+    environ: Mapping[str, str],
+    *,
+    timeout: float = SILENCE,
 ) -> Access:
-    """Return the access for fetching archives."""
+    """Return the access for fetching archives; *timeout* is in seconds without a byte."""
     certificate, key = configuration.client_cert, configuration.client_cert_key
     hosts = dict.fromkeys(urlsplit(url).netloc for url in urls.private)
     return Access(
@@ -55,6 +59,7 @@ def channel_access(
         client_certificate=(certificate, key) if certificate and key else certificate,
         trusted_hosts=tuple(filter(None, hosts)) if configuration.ssl_verify is False else (),
         proxy=_proxy(configuration),
+        timeout=timeout,
         tokens=tuple(_tokens(urls.private).items()),
         bearers=tuple(urls.bearers.items()),
         mirrors=tuple((channel, places) for channel, places in urls.places.items() if places != (channel,)),
@@ -62,7 +67,9 @@ def channel_access(
     )
 
 
-def channel_settings(urls: ChannelUrls, configuration: CondaConfiguration, *, cache: Path) -> ChannelSettings:
+def channel_settings(
+    urls: ChannelUrls, configuration: CondaConfiguration, *, cache: Path, timeout: float = SILENCE
+) -> ChannelSettings:
     """Return the settings by which py-rattler reads channels; see :func:`channel_access`."""
     passwords = _passwords(urls.private)
     tokens = _tokens(urls.private)
@@ -77,6 +84,7 @@ def channel_settings(urls: ChannelUrls, configuration: CondaConfiguration, *, ca
         passwords={urlsplit(url).hostname or "": pair for url, pair in passwords.items()},
         bearers={urlsplit(url).hostname or "": token for url, token in urls.bearers.items()},
         verify=configuration.ssl_verify is not False,
+        timeout=timeout,
     )
 
 
@@ -157,7 +165,7 @@ class ChannelSettings:
     passwords: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     bearers: Mapping[str, str] = field(default_factory=dict, repr=False)
     verify: bool = True
-    timeout: float = 30.0
+    timeout: float = SILENCE
     total: float = REPODATA_SECONDS
     most: int = REPODATA
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
+from imagesync.core.limits import SILENCE
+
 if TYPE_CHECKING:
     import requests
     from requests.auth import AuthBase
@@ -98,7 +100,7 @@ class Access:
     client_certificate: str | tuple[str, str] | None = None
     trusted_hosts: tuple[str, ...] = ()
     proxy: str | None = field(default=None, repr=False)
-    timeout: float = 15.0
+    timeout: float = SILENCE
     keyring: str | None = None
     tokens: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     bearers: tuple[tuple[str, str], ...] = field(default=(), repr=False)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.limits import SILENCE
 from imagesync.indexes.pypi.access import Access, Credential, Wording
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def pip_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> 
     # Options of an installation would break a dry run.
     for option in ("TARGET", "PREFIX", "ROOT", "USER", "REQUIRE_VIRTUALENV", "REPORT", "DRY_RUN"):
         environment.pop(f"PIP_{option}", None)
+    if indexes.timeout:
+        environment.pop("PIP_DEFAULT_TIMEOUT", None)  # another name of PIP_TIMEOUT
     values = {
         "INDEX_URL": indexes.index_url,
         "EXTRA_INDEX_URL": " ".join(indexes.extra_index_urls),
@@ -124,6 +127,7 @@ def pip_environment(indexes: IndexConfiguration, environ: Mapping[str, str]) -> 
         "CLIENT_CERT": indexes.client_cert,
         "TRUSTED_HOST": " ".join(indexes.trusted_hosts),
         "PROXY": indexes.proxy,
+        "TIMEOUT": f"{indexes.timeout:g}" if indexes.timeout else None,
         "KEYRING_PROVIDER": indexes.keyring_provider,
         "NO_INPUT": "1",
         "DISABLE_PIP_VERSION_CHECK": "1",
@@ -190,7 +194,7 @@ def make_access(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Acce
         client_certificate=indexes.client_cert or None,
         trusted_hosts=tuple(indexes.trusted_hosts),
         proxy=proxy_url(indexes),
-        timeout=float(indexes.timeout or 15),
+        timeout=float(indexes.timeout or SILENCE),
         keyring=keyring,
         wording=_wording(indexes),
     )

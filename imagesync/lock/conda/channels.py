@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.limits import SILENCE
 from imagesync.errors import UnsolvableError
 from imagesync.lock.conda.solver import CondaRequest
 from imagesync.lock.locked_packages import LockedConda
@@ -56,6 +57,8 @@ class Channels:
         Packages that others depend on and that the image doesn't get from conda.
     pins
         Match specs that limit the choice of versions.
+    timeout
+        Seconds without a byte after which a channel counts as gone.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Channels:
         cuda: str = "",
         externally_provided: Sequence[ExternalPackage] = (),
         pins: Sequence[str] = (),
+        timeout: float = SILENCE,
     ) -> None:
         self.channels = tuple(channels)
         self.platform = platform
@@ -82,6 +86,7 @@ class Channels:
         self._configured = configured
         self._prefix = prefix
         self._environ = environ
+        self._timeout = timeout
 
     @cached_property
     def configuration(self) -> CondaConfiguration:
@@ -154,7 +159,7 @@ class Channels:
 
         of_packages = (package.artifact.url.rsplit("/", 2)[0] for package in packages)
         urls = self._urls((*self.channels, *(package.channel for package in packages), *of_packages))
-        access = channel_access(urls, self.configuration, self._environ)
+        access = channel_access(urls, self.configuration, self._environ, timeout=self._timeout)
         caches = tuple(map(Path, self.configuration.package_caches))
         return Archives(self.store, access, caches, self.progress)
 
@@ -170,7 +175,8 @@ class Channels:
         from imagesync.lock.conda.repodata import Repodata
 
         urls = self._urls(self.channels)
-        settings = channel_settings(urls, self.configuration, cache=self.store.root / REPODATA)
+        cache = self.store.root / REPODATA
+        settings = channel_settings(urls, self.configuration, cache=cache, timeout=self._timeout)
         return Repodata(settings, worker_environment(self.configuration, self._environ))
 
     def available(
