@@ -105,7 +105,7 @@ def test_fault_at_a_request_is_made_good_or_named(
             break
 
 
-@pytest.mark.parametrize("server", ["index", "registry"])
+@pytest.mark.parametrize("server", [pytest.param("index", marks=pytest.mark.campaign), "registry"])
 def test_setting_says_how_long_a_server_may_be_silent(world: World, server: str) -> None:
     cli = prepared(world, "push" if server == "registry" else "cold build")
     world.forget()
