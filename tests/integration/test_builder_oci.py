@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from imagesync.core.files import write_text
 from imagesync.registry.oci_layout import ImageLayout
@@ -20,6 +23,7 @@ from tests.indexes import LocalIndex
 from tests.integration.oci_environment import python_base, small_environment, unpacked
 from tests.oci_images import small_image
 
+ROOT = Path(__file__).parents[2]
 NO_ENGINE = "tcp://127.0.0.1:1"
 MINOR = f"3.{sys.version_info.minor}"
 
@@ -82,6 +86,55 @@ def test_image_is_the_same_wherever_and_whenever_it_is_built(
         os.umask(mask)
     assert warm.reference == reference
     assert digest_of(other.cwd / "image", "latest") == first
+
+
+def other_hosts() -> list[str]:
+    """Return an interpreter of each CPython from 3.10 to 3.13 that is on this machine and doesn't run this."""
+    installed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    found = []
+    for minor in ("3.10", "3.11", "3.12", "3.13"):
+        for python in (f"python{minor}", *map(str, sorted(installed.glob(f"{minor}.*/bin/python")))):
+            # pyenv's shims of versions that aren't chosen don't run.
+            with suppress(OSError, subprocess.CalledProcessError):
+                subprocess.run([python, "-c", ""], check=True, capture_output=True)
+                found += [python] if minor != MINOR else []
+                break
+    return found
+
+
+def test_image_is_the_same_whichever_python_runs_imagesync(
+    oci_cli: CommandLine, tmp_path: Path, cache_dir: Path
+) -> None:
+    hosts = other_hosts()
+    if not hosts:
+        pytest.skip("no CPython 3.10 on this machine")
+
+    def build(host: tuple[int, str]) -> str:
+        number, python = host
+        folder = tmp_path / f"host {number}"
+        for name in ("home", "temporary"):
+            (folder / name).mkdir(parents=True)
+        uv = [find_uv_bin(), "--quiet"]
+        subprocess.run([*uv, "venv", "--python", python, folder / "host"], check=True)
+        install = [*uv, "pip", "install", "--python", folder / "host", "--editable", ROOT]
+        subprocess.run(install, check=True)
+        other = CommandLine(
+            {
+                **oci_cli.environ,
+                "HOME": str(folder / "home"),
+                "TMPDIR": str(folder / "temporary"),
+                "TZ": f"Etc/GMT+{number}",
+                "PYTHONHASHSEED": str(number),
+                "IMAGESYNC_CACHE_DIR": str(folder / "cold"),
+            },
+            cwd=folder,
+            command=(folder / "host" / "bin" / "imagesync",),
+        )
+        return digest_of(folder / "cold" / "images", other("build").reference)
+
+    first = digest_of(cache_dir / "images", oci_cli("build").reference)
+    with ThreadPoolExecutor() as pool:
+        assert set(pool.map(build, enumerate(hosts))) == {first}
 
 
 def test_unchanged_environment_finds_its_image(oci_cli: CommandLine, cache_dir: Path) -> None:
