@@ -89,7 +89,7 @@ def test_image_is_the_same_wherever_and_whenever_it_is_built(
 
 
 def other_hosts() -> list[str]:
-    """Return an interpreter of each CPython from 3.10 to 3.13 that is on this machine and doesn't run this."""
+    """Return each CPython from 3.10 to 3.13 that is on this machine, but for the one that runs this."""
     installed = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     found = []
     for minor in ("3.10", "3.11", "3.12", "3.13"):
