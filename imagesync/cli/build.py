@@ -126,7 +126,7 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
         )
     form = form_of(beside)
     require(form, beside)
-    save(session.solve(manifest, with_pip=form == "conda-lock"), beside, form)
+    save((session.solve(manifest, with_pip=form == "conda-lock"),), beside, form)
     session.context.progress.line(f"Wrote {beside}")
     return beside
 

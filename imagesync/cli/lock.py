@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
 
+from imagesync.cli.by_platform import divided, for_each, titled, to_json
 from imagesync.cli.options import (
     LOCK_FILE,
     PATH,
@@ -20,14 +22,15 @@ from imagesync.cli.options import (
 )
 from imagesync.cli.output import print_json, short_channels
 from imagesync.cli.tables import Row, Section, print_sections
+from imagesync.core.platforms import find_platform
 from imagesync.core.progress import Severity
 from imagesync.core.text import counted, format_size
 from imagesync.errors import LockError
+from imagesync.lock.lock import Deviation, Lock
+from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.save import Form, form_of, left_out, named_files, render, require, save
 
 if TYPE_CHECKING:
-    from imagesync.lock.lock import Deviation, Lock
-    from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage
     from imagesync.lock.lockfile.differences import Difference
     from imagesync.lock.lockfile.models import Selection
     from imagesync.lock.lockfile.write import Bundle
@@ -89,22 +92,34 @@ def lock(
     session = session_of(context, options)
     if checked is not None:
         _check(session, checked, selection, output)
-    elif output_file is None and form is None:
-        lock = session.lock() if manifest is None else _solve(session, manifest, selection, None).lock
-        if output == "json":
-            print_json(lock.to_dict())
-            return
-        print_lock(lock)
-    else:
-        form = form_of(output_file) if form is None and output_file is not None else form
-        assert form is not None  # noqa: S101  one of them is given
+        return
+    form = form_of(output_file) if form is None and output_file is not None else form
+    if form is not None:
         # First, because locking takes minutes and a missing tool is known at once.
-        require(form, output_file)
-        if manifest is None:
-            frozen = session.freeze(with_pip=form in _FOR_CONDA)
-        else:
-            frozen = _solve(session, manifest, selection, form)
+        require(form, output_file, [context.platform for context in session.context.for_platforms()])
+    if manifest is None:
+        sessions = session.for_platforms()
+    else:
+        sessions = tuple(replace(session, context=each) for each in session.context.for_platforms())
+    if form is not None:
+        frozen = for_each(sessions, lambda each: _freeze(each, manifest, selection, form))
         _write(session, frozen, output_file, form, output)
+        return
+    locks = for_each(sessions, lambda each: _lock(each, manifest, selection))
+    if output == "json":
+        print_json(to_json(locks, Lock.to_dict))
+    else:
+        print_lock(*locks.values())
+
+
+def _lock(session: Session, path: Path | None, selection: Selection | None) -> Lock:
+    return session.lock() if path is None else _solve(session, path, selection, None).lock
+
+
+def _freeze(session: Session, path: Path | None, selection: Selection | None, form: Form) -> Bundle:
+    if path is None:
+        return session.freeze(with_pip=form in _FOR_CONDA)
+    return _solve(session, path, selection, form)
 
 
 def _solve(session: Session, path: Path, selection: Selection | None, form: Form | None) -> Bundle:
@@ -114,79 +129,135 @@ def _solve(session: Session, path: Path, selection: Selection | None, form: Form
     return session.solve(manifest, with_pip=form in _FOR_CONDA)
 
 
-def _write(session: Session, frozen: Bundle, path: Path | None, form: Form, output: str) -> None:
-    files = named_files(frozen, form)
-    if missing := left_out(frozen, form):
-        session.context.progress.line(
-            f"A lock of the form '{form}' has no place for: {', '.join(missing)}", Severity.WARNING
-        )
+def _write(
+    session: Session, frozen: Mapping[str, Bundle], path: Path | None, form: Form, output: str
+) -> None:
+    bundles, locks = tuple(frozen.values()), {platform: each.lock for platform, each in frozen.items()}
+    files = named_files(bundles, form)
+    progress = session.context.progress
+    if missing := left_out(bundles, form):
+        progress.line(f"A lock of the form '{form}' has no place for: {', '.join(missing)}", Severity.WARNING)
     if path is not None:
-        save(frozen, path, form)
+        kept = save(bundles, path, form)
+        if kept:
+            names = " and ".join(str(find_platform(subdir)) for subdir in kept)
+            progress.line(f"{path} keeps its section for {names}, which isn't locked again")
         if output == "json":
-            print_json(frozen.lock.to_dict())
+            print_json(to_json(locks, Lock.to_dict))
             return
         beside = f", and {counted(len(files), 'file')} beside it" if files else ""
-        session.context.progress.line(f"Wrote {path}{beside}")
-        print_lock(frozen.lock)
+        progress.line(f"Wrote {path}{beside}")
+        print_lock(*locks.values())
         return
     if files:
         others = f" and {counted(len(files) - 1, 'other file')}" if len(files) > 1 else ""
-        session.context.progress.line(
+        progress.line(
             f"The lock names {files[0]}{others}, which --export {form} -o FILE writes beside it",
             Severity.WARNING,
         )
-    click.echo(render(frozen, form), nl=False)
+    click.echo(render(bundles, form), nl=False)
 
 
 def _check(session: Session, path: Path, selection: Selection | None, output: str) -> None:
     from imagesync.lock.lockfile.read import remedy
 
-    moved = session.check_lock(path, selection)
+    sessions = session.for_platforms()
+    moved = for_each(sessions, lambda each: each.check_lock(path, selection))
+    names = {each.name for differences in moved.values() for each in differences}
     if output == "json":
-        print_json([each.to_dict() for each in moved])
-    elif moved:
+        print_json(to_json(moved, lambda differences: [each.to_dict() for each in differences]))
+    elif names:
         print_moved(moved)
     else:
         click.echo(f"{path} fits the environment")
-    if moved:
+    if names:
         raise LockError(
-            f"{path} no longer fits the environment: {counted(len(moved), 'package')} moved.",
+            f"{path} no longer fits the environment: {counted(len(names), 'package')} moved.",
             hint=remedy(path),
         )
 
 
-def print_moved(moved: Sequence[Difference], stream: TextIO | None = None) -> None:
-    """Print the packages that differ from a lock file, to stdout by default."""
+def print_moved(moved: Mapping[str, Sequence[Difference]], stream: TextIO | None = None) -> None:
+    """Print the packages that differ from a lock file, by platform, to stdout by default."""
+    if len(moved) == 1:
+        print_sections(_moved_section(*moved.values()), stream)
+        return
+    shared, rests = divided(list(moved.values()))
+    sections = [*_moved_section(shared)]
+    for platform, rest in zip(moved, rests, strict=True):
+        sections += titled(platform, _moved_section(rest))
+    print_sections(sections, stream)
+
+
+def _moved_section(moved: Sequence[Difference]) -> tuple[Section, ...]:
+    if not moved:
+        return ()
     rows = tuple(
         Row((each.name, each.manager, each.locked or "-", each.here or "-", each.reason), "warning")
         for each in moved
     )
     headers = ("package", "manager", "locked", "here", "what")
     title = f"{counted(len(rows), 'package')} moved"
-    print_sections([Section(title, headers, rows, tone="warning", shared=4, wraps=True)], stream)
+    return (Section(title, headers, rows, tone="warning", shared=4, wraps=True),)
 
 
-def print_lock(lock: Lock, stream: TextIO | None = None) -> None:
-    """Print the exact contents of the image, to stdout by default."""
-    print_sections(lock_sections(lock), stream)
+def print_lock(*locks: Lock, stream: TextIO | None = None) -> None:
+    """Print the exact contents of the image, to stdout by default; *locks* are of several platforms."""
+    print_sections(lock_sections(locks), stream)
 
 
-def lock_sections(lock: Lock) -> tuple[Section, ...]:
-    """Return the tables of a lock: deviations from the environment first, then every artifact."""
-    sections = [*deviation_sections(lock.deviations)]
+def lock_sections(locks: Sequence[Lock]) -> Iterator[Section]:
+    """Yield the tables of locks: deviations from the environment first, then every artifact.
+
+    What the locks of several platforms share comes first.
+    """
+    if len(locks) == 1:
+        yield from _sections(locks[0])
+    else:
+        deviations, deviation_rests = divided([lock.deviations for lock in locks])
+        vendored, vendored_rests = divided([lock.vendored for lock in locks], _unplanned)
+        conda, conda_rests = divided([lock.conda for lock in locks], _unplanned)
+        packages, package_rests = divided([lock.packages for lock in locks], _unplanned)
+        yield from _sections(
+            replace(locks[0], deviations=deviations, vendored=vendored, conda=conda, packages=packages)
+        )
+        for number, lock in enumerate(locks):
+            rest = replace(
+                lock,
+                deviations=deviation_rests[number],
+                vendored=vendored_rests[number],
+                conda=conda_rests[number],
+                packages=package_rests[number],
+            )
+            yield from titled(str(lock.target.platform), _sections(rest))
+    yield Section(title="", notes=tuple(note for lock in locks for note in _notes(lock)))
+
+
+def _unplanned(package: LockedConda | LockedPackage | VendoredPackage) -> object:
+    """Return a package without its plan, which may differ where the artifact is the same."""
+    if isinstance(package, VendoredPackage):
+        return package.name, package.version, package.content, package.repacked
+    return replace(package, planned=None)
+
+
+def _sections(lock: Lock) -> Iterator[Section]:
+    yield from deviation_sections(lock.deviations)
     if lock.repacked:
         rows = [Row((p.name, p.version, p.repacked), "warning") for p in lock.repacked]
         title = f"{counted(len(rows), 'package')} repacked from the installed files"
         headers = ("package", "version", "reason")
-        sections.append(Section(title, headers, tuple(rows), tone="warning", shared=2, wraps=True))
+        yield Section(title, headers, tuple(rows), tone="warning", shared=2, wraps=True)
     local = [package for package in lock.vendored if not package.repacked]
     if local:
         rows = [Row((p.name, p.version, p.planned.source.description)) for p in local]
-        sections.append(Section("wheels made on this machine", ("package", "version", "source"), tuple(rows)))
+        yield Section("wheels made on this machine", ("package", "version", "source"), tuple(rows))
     if lock.conda:
-        sections.append(_conda_section(lock.conda))
+        yield _conda_section(lock.conda)
     if lock.packages:
-        sections.append(_index_section(lock.packages))
+        yield _index_section(lock.packages)
+
+
+def _notes(lock: Lock) -> tuple[str, ...]:
     target = lock.target
     fetched = [package.artifact for package in lock.conda] + [package.artifact for package in lock.packages]
     sizes = [artifact.size for artifact in fetched]
@@ -195,14 +266,13 @@ def lock_sections(lock: Lock) -> tuple[Section, ...]:
     conda = f"{counted(len(lock.conda), 'conda package')}, " if lock.conda else ""
     of_pip = len(lock.packages) + len(lock.vendored)
     where = "to fetch" if lock.conda else "from indexes"
-    notes = (
+    return (
         f"{target.platform}, {target.implementation} {target.python_version}, "
         f"glibc {'.'.join(str(part) for part in target.glibc)}, resolver {lock.resolver}",
         f"{conda}{f'{of_pip} from pip' if lock.conda else counted(of_pip, 'package')}, "
         f"{at_least}{format_size(known)} {where}, {counted(len(lock.deviations), 'deviation')}",
         f"lock {lock.digest}",
     )
-    return (*sections, Section(title="", notes=notes))
 
 
 def _conda_section(packages: Sequence[LockedConda]) -> Section:

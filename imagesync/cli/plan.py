@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TextIO
 
 import click
 
+from imagesync.cli.by_platform import divided, for_each, titled, to_json
 from imagesync.cli.options import format_option, platform_option, session_of, settings_options
 from imagesync.cli.output import finding_sections, print_json
 from imagesync.cli.tables import Row, Section, Tone, print_sections
@@ -16,11 +18,9 @@ from imagesync.core.names import Level
 from imagesync.core.terminal import is_interactive
 from imagesync.core.text import counted, format_size
 from imagesync.errors import ImagesyncError
+from imagesync.plan.loose_code import Code
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage, possible_drift
 from imagesync.scan.environment import Severity
-
-if TYPE_CHECKING:
-    from imagesync.plan.loose_code import Code
 
 _LEVELS = {
     Level.CRITICAL: "the cluster doesn't work with another version",
@@ -28,6 +28,7 @@ _LEVELS = {
     Level.NEAREST: "this version if the target has it, else the nearest",
     Level.COMPATIBLE: "this version preferred, a compatible one allowed",
 }
+_NOTHING_DIFFERS = "No package is known to differ from this environment."
 _CHANGES_LOST = "Its installed files were changed, and the image gets it unchanged."
 
 
@@ -46,41 +47,58 @@ def plan(
     context: click.Context, /, output: str, fail_on: str | None, *, every: bool, **options: object
 ) -> None:
     """Show the packages of the image, and the reasons."""
-    planned = session_of(context, options).plan()
+    sessions = session_of(context, options).for_platforms()
+    plans = for_each(sessions, lambda session: session.plan())
     if output == "json":
-        print_json(planned.to_dict())
+        print_json(to_json(plans, Plan.to_dict))
     else:
-        print_plan(planned, every=every)
-    if fail_on and (drifting := possible_drift(planned, every=fail_on == "any")):
+        print_plan(*plans.values(), every=every)
+    if fail_on and (drifting := _drifting(plans, every=fail_on == "any")):
         raise ImagesyncError(
-            f"The image could differ in: {', '.join(drifting)}.",
+            f"The image could differ in: {drifting}.",
             hint="Pin them with --strict or --level NAME=exact, or omit --fail-on.",
         )
 
 
-def print_plan(plan: Plan, stream: TextIO | None = None, *, every: bool = False) -> None:
-    """Print what the image will contain and why, to stdout by default.
+def _drifting(plans: Mapping[str, Plan], *, every: bool) -> str:
+    """Return the packages that could differ, by platform where they aren't the same for each."""
+    found = {platform: ", ".join(possible_drift(plan, every=every)) for platform, plan in plans.items()}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"{names} ({platform})" for platform, names in found.items() if names)
+
+
+def print_plan(*plans: Plan, stream: TextIO | None = None, every: bool = False) -> None:
+    """Print what the image will contain and why, to stdout by default; *plans* are of several platforms.
 
     A terminal gets the short form unless *every* package is to be listed.
     """
     short = is_interactive(sys.stdout if stream is None else stream) and not every
-    print_sections(short_sections(plan) if short else plan_sections(plan), stream)
+    print_sections(short_sections(plans) if short else plan_sections(plans), stream)
 
 
-def plan_sections(plan: Plan) -> tuple[Section, ...]:
-    """Return the tables of a plan: what differs, packages by level, the closest first, what is left out."""
+def plan_sections(plans: Sequence[Plan]) -> tuple[Section, ...]:
+    """Return the tables of plans: what differs, packages by level, the closest first, what is left out."""
+    return (*_by_platform(plans, _sections), _plan_summary(plans))
+
+
+def _sections(plan: Plan) -> tuple[Section, ...]:
     levels = [_level_section(plan, level) for level in Level]
     rest = [package for package in plan.left_out if not package.missed]
     sections = [*_differing_section(plan), *_missed_section(plan)]
     sections += [section for section in levels if section.rows]
     sections += _left_out_section(f"left out: {counted(len(rest), 'package')} not in the image", rest)
-    sections += [*code_sections(plan.code), *finding_sections(plan.findings)]
-    return (*sections, _plan_summary(plan))
+    return (*sections, *code_sections(plan.code), *finding_sections(plan.findings))
 
 
-def short_sections(plan: Plan) -> tuple[Section, ...]:
-    """Return a plan in short: what differs, is left out or needs attention, and the number of packages."""
-    differing = _differing_section(plan) or (Section("No package is known to differ from this environment."),)
+def short_sections(plans: Sequence[Plan]) -> tuple[Section, ...]:
+    """Return plans in short: what differs, is left out or needs attention, and the number of packages."""
+    nothing = () if any(map(_differing_section, plans)) else (Section(_NOTHING_DIFFERS),)
+    hint = "Every package with its reason: imagesync plan --all"
+    return (*nothing, *_by_platform(plans, _short_sections), _plan_summary(plans, hint=hint))
+
+
+def _short_sections(plan: Plan) -> tuple[Section, ...]:
     reasons: dict[str, list[str]] = {}
     for package in plan.left_out:
         if not package.missed:
@@ -89,25 +107,48 @@ def short_sections(plan: Plan) -> tuple[Section, ...]:
     left_out = (Section(f"left out ({sum(map(len, reasons.values()))})", rows=rows),) if rows else ()
     serious = [finding for finding in plan.findings if finding.severity is not Severity.INFO]
     return (
-        *differing,
+        *_differing_section(plan),
         *_missed_section(plan),
         *left_out,
         *code_sections(plan.code),
         *finding_sections(serious),
-        _counts_section(plan),
-        _plan_summary(plan, hint="Every package with its reason: imagesync plan --all"),
+        *_counts_section(plan),
     )
 
 
-def _counts_section(plan: Plan) -> Section:
+def _by_platform(plans: Sequence[Plan], make: Callable[[Plan], tuple[Section, ...]]) -> Iterator[Section]:
+    """Yield the sections of what all plans share, then those of what is in one of them alone."""
+    if len(plans) == 1:
+        yield from make(plans[0])
+        return
+    conda, conda_rests = divided([plan.conda for plan in plans])
+    packages, package_rests = divided([plan.packages for plan in plans])
+    left_out, left_out_rests = divided([plan.left_out for plan in plans])
+    findings, finding_rests = divided([plan.findings for plan in plans])
+    yield from make(replace(plans[0], conda=conda, packages=packages, left_out=left_out, findings=findings))
+    for number, plan in enumerate(plans):
+        rest = replace(
+            plan,
+            conda=conda_rests[number],
+            packages=package_rests[number],
+            left_out=left_out_rests[number],
+            findings=finding_rests[number],
+            code=Code(),
+        )
+        yield from titled(str(plan.platform), make(rest))
+
+
+def _counts_section(plan: Plan) -> tuple[Section, ...]:
     packages = [*plan.conda, *_of_pip(plan)]
+    if not packages:
+        return ()
     numbers = Counter(package.level for package in packages)
     rows = tuple(
         Row((level.value, str(numbers[level]), _level_words(plan, level)))
         for level in Level
         if numbers[level]
     )
-    return Section(counted(len(packages), "package"), rows=rows, right=frozenset({1}))
+    return (Section(counted(len(packages), "package"), rows=rows, right=frozenset({1})),)
 
 
 def _differing_section(plan: Plan) -> tuple[Section, ...]:
@@ -208,19 +249,17 @@ def _planned_cells(package: PlannedPackage) -> tuple[str, ...]:
     return (name, package.version or "-", package.specifier or "any", source, package.reason)
 
 
-def _plan_summary(plan: Plan, *, hint: str = "") -> Section:
-    remarks = sum(finding.severity is Severity.INFO for finding in plan.findings)
-    parts = [
-        *([counted(len(plan.conda), "conda package")] if plan.conda else []),
-        f"{len(_of_pip(plan))} from pip" if plan.conda else counted(len(plan.packages), "package"),
-        f"{len(plan.left_out)} left out",
-        counted(len(plan.findings) - remarks, "finding"),
-        *([counted(remarks, "remark")] if remarks else []),
-    ]
+def _plan_summary(plans: Sequence[Plan], *, hint: str = "") -> Section:
+    plan = plans[0]
+    numbers = {str(each.platform): _numbers(each) for each in plans}
     notes = [
-        f"target {plan.platform}, Python {plan.python.minor}, profile {plan.profile}"
+        f"target {' and '.join(numbers)}, Python {plan.python.minor}, profile {plan.profile}"
         + (", strict" if plan.strict else ""),
-        ", ".join(parts),
+        *(
+            dict.fromkeys(numbers.values())
+            if len(set(numbers.values())) == 1
+            else (f"{platform}: {text}" for platform, text in numbers.items())
+        ),
     ]
     if plan.apt:
         notes.insert(0, f"system packages: {' '.join(plan.apt)}")
@@ -229,3 +268,15 @@ def _plan_summary(plan: Plan, *, hint: str = "") -> Section:
     if hint:
         notes.append(hint)
     return Section(title="", notes=tuple(notes))
+
+
+def _numbers(plan: Plan) -> str:
+    remarks = sum(finding.severity is Severity.INFO for finding in plan.findings)
+    parts = [
+        *([counted(len(plan.conda), "conda package")] if plan.conda else []),
+        f"{len(_of_pip(plan))} from pip" if plan.conda else counted(len(plan.packages), "package"),
+        f"{len(plan.left_out)} left out",
+        counted(len(plan.findings) - remarks, "finding"),
+        *([counted(remarks, "remark")] if remarks else []),
+    ]
+    return ", ".join(parts)

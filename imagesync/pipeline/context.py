@@ -45,7 +45,7 @@ class Context:
         return self.settings.platform
 
     def for_platforms(self) -> tuple[Context, ...]:
-        """Return a context for each platform that the settings name, in their order; itself if that is one."""
+        """Return a context for each platform that the settings name, in their order."""
         names = tuple(dict.fromkeys(self.settings.platforms))
         if len(names) < 2:
             return (self,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -33,23 +34,6 @@ def arm_cli(cli: CommandLine, local: LocalEnvironment) -> CommandLine:
     )
 
 
-def test_lock_for_arm64_has_its_wheels_and_is_checked_by_its_own_section(
-    arm_cli: CommandLine, tmp_path: Path
-) -> None:
-    path = tmp_path / "conda-lock.yml"
-    lock = arm_cli("lock", "-o", path, "--format", "json").json()
-    assert lock["target"]["platform"] == "linux/arm64"
-    files = {package["name"]: package["artifact"]["filename"] for package in lock["packages"]}
-    assert "aarch64" in files["markupsafe"]
-    assert files["toolz"].endswith("-none-any.whl")
-    assert [package["name"] for package in lock["vendored"]] == ["own-code"]
-    assert "platform: linux-aarch64" in path.read_text("utf-8")
-    assert arm_cli("lock", "--check", path).stdout == f"{path} fits the environment\n"
-    other = arm_cli.with_environ(IMAGESYNC_PLATFORMS="").run("lock", "--check", path)
-    assert other.returncode == 1
-    assert "is locked for linux-aarch64, and the image is for linux-64" in other.stderr
-
-
 def test_option_for_a_platform_wins_over_the_setting(arm_cli: CommandLine) -> None:
     assert arm_cli("plan", "--format", "json").json()["platform"] == "linux/arm64"
     assert (
@@ -67,8 +51,8 @@ def test_option_for_a_platform_wins_over_the_setting(arm_cli: CommandLine) -> No
         (("build", "--watch"), "Images can only be made for linux/amd64"),
         (("cluster", "config", "dask-operator"), "Images can only be made for linux/amd64"),
         (
-            ("lock", "--platform", "linux/arm64", "--platform", "linux/amd64"),
-            "This is for one platform at a time",
+            ("lock", "--platform", "linux/arm64", "--platform", "linux/amd64", "--export", "explicit"),
+            "An explicit file is for one platform, and not for linux/arm64 and linux/amd64.",
         ),
     ],
     ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
@@ -81,8 +65,57 @@ def test_what_no_platform_but_the_default_has_is_wrong_usage(
     assert message in finished.stderr
 
 
-@pytest.mark.parametrize("command", [("diff", "local", "local"), ("lock", "--check", "pylock.toml")])
-def test_comparison_is_for_one_platform_at_a_time(arm_cli: CommandLine, command: tuple[str, ...]) -> None:
-    finished = arm_cli.with_environ(IMAGESYNC_PLATFORMS="linux/amd64,linux/arm64").run(*command)
+def test_comparison_is_for_one_platform_at_a_time(arm_cli: CommandLine) -> None:
+    finished = arm_cli.with_environ(IMAGESYNC_PLATFORMS="linux/amd64,linux/arm64").run(
+        "diff", "local", "local"
+    )
     assert finished.returncode == 2
     assert "one platform at a time, and IMAGESYNC_PLATFORMS names linux/amd64 and" in finished.stderr
+
+
+def test_two_platforms_are_locked_into_one_file_and_each_is_checked_by_its_section(
+    arm_cli: CommandLine, local: LocalEnvironment, tmp_path: Path
+) -> None:
+    both = arm_cli.with_environ(IMAGESYNC_PLATFORMS="linux/arm64,linux/amd64")
+    path = tmp_path / "conda-lock.yml"
+    locks = both("lock", "-o", path, "--format", "json").json()["platforms"]
+    assert list(locks) == ["linux/arm64", "linux/amd64"]
+    files = [{package["artifact"]["filename"] for package in lock["packages"]} for lock in locks.values()]
+    assert {name.split("-")[0] for name in files[0] & files[1]} == {"toolz"}
+    markupsafe = sorted(name.lower() for name in files[0] ^ files[1])
+    assert [name.startswith("markupsafe-") for name in markupsafe] == [True, True]
+    assert ["aarch64" in name for name in markupsafe] == [True, False]
+    assert [each["content"] for each in locks["linux/arm64"]["vendored"]] == [
+        each["content"] for each in locks["linux/amd64"]["vendored"]
+    ]
+    before = path.read_bytes()
+    only_amd64 = arm_cli.with_environ(IMAGESYNC_PLATFORMS="")
+    finished = only_amd64("lock", "-o", path)
+    assert "keeps its section for linux/arm64, which isn't locked again" in finished.stderr
+    assert path.read_bytes() == before
+    for command in (both, arm_cli, only_amd64):
+        assert command("lock", "--check", path).stdout == f"{path} fits the environment\n"
+    (metadata,) = local.site_packages.glob("toolz-*.dist-info/METADATA")
+    text = metadata.read_text("utf-8")
+    try:
+        metadata.write_text(text.replace("Version: 1.0.0", "Version: 1.0.1"), "utf-8")
+        moved = both.run("lock", "--check", path, "--format", "json")
+        text_form = both.run("lock", "--check", path)
+    finally:
+        metadata.write_text(text, "utf-8")
+    assert moved.returncode == text_form.returncode == 1
+    for differences in json.loads(moved.stdout)["platforms"].values():
+        assert [(each["name"], each["here"]) for each in differences] == [("toolz", "1.0.1")]
+    assert text_form.stdout.count("toolz") == 1
+
+
+def test_plans_of_two_platforms_are_keyed_by_platform(arm_cli: CommandLine) -> None:
+    both = arm_cli.with_environ(IMAGESYNC_PLATFORMS="linux/arm64,linux/amd64")
+    plans = both("plan", "--format", "json").json()["platforms"]
+    assert {name: plan["platform"] for name, plan in plans.items()} == {
+        "linux/arm64": "linux/arm64",
+        "linux/amd64": "linux/amd64",
+    }
+    refused = both.run("plan", "--fail-on", "any")
+    assert refused.returncode == 1
+    assert "error: The image could differ in: markupsafe, toolz.\n" in refused.stderr

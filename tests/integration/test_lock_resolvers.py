@@ -82,7 +82,7 @@ def test_installed_versions_are_the_lock(name: str, index: LocalIndex, tmp_path:
     assert lock.deviations == ()
     assert lock.resolver == name
     assert index.downloads() == 0
-    assert render_requirements(lock) == f"demo==1.0.0 \\\n    --hash={package.artifact.digest}\n"
+    assert render_requirements((lock,)) == f"demo==1.0.0 \\\n    --hash={package.artifact.digest}\n"
 
 
 def test_the_most_specific_wheel_is_taken(name: str, index: LocalIndex, tmp_path: Path) -> None:

@@ -52,6 +52,25 @@ def parse_file(path: Path) -> Lockfile:
         ) from error
 
 
+def parse_in_order(path: Path) -> Lockfile:
+    """Return the content of a lock file of conda-lock, with its entries in the order of the file.
+
+    Raises
+    ------
+    UsageError
+        The file can't be read, or isn't a lock file.
+    LockError
+        conda-lock isn't installed.
+    """
+    import yaml
+
+    lockfile = parse_file(path)
+    entries = yaml.safe_load(path.read_text("utf-8"))["package"]
+    order = {(e["manager"], e["name"], e["platform"]): number for number, e in enumerate(entries)}
+    lockfile.package.sort(key=lambda entry: order[entry.manager, entry.name, entry.platform])
+    return lockfile
+
+
 def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Lockfile:
     """Return a lock file of *entries* in their order, validated by conda-lock."""
     _conda_lock()

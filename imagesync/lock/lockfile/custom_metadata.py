@@ -2,7 +2,8 @@
 
 These are ``metadata.custom_metadata`` of a ``conda-lock.yml``, which conda-lock preserves; the table
 ``tool.imagesync`` of a ``pylock.toml``; and comments of an explicit file. There is one line for each package,
-so that a diff of lock files shows the changed packages.
+so that a diff of lock files shows the changed packages. In a file for several platforms the keys of each
+start with its section: ``imagesync/linux-aarch64.pip.numpy``.
 """
 
 from __future__ import annotations
@@ -65,6 +66,39 @@ def to_metadata(plan: Plan, lock: Lock, *, not_in_image: Sequence[str] = ()) -> 
     return {key: json.dumps(value, separators=(",", ":")) for key, value in sorted(lines.items()) if value}
 
 
+def to_sections(sections: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the facts of each platform in one mapping, by the subdirectory of channels for it.
+
+    Those of a single platform stay as they are.
+
+    >>> to_sections({"linux-64": {"imagesync.pip.a": "{}"}})
+    {'imagesync.pip.a': '{}'}
+    >>> to_sections({"linux-64": {"imagesync": "{}"}, "linux-aarch64": {"imagesync.pip.a": "{}"}})
+    {'imagesync/linux-64': '{}', 'imagesync/linux-aarch64.pip.a': '{}'}
+    """
+    if len(sections) == 1:
+        return dict(*sections.values())
+    return {
+        f"{HEAD}/{section}{key.removeprefix(HEAD)}": value
+        for section, facts in sorted(sections.items())
+        for key, value in facts.items()
+    }
+
+
+def section_of(metadata: Mapping[str, str], section: str) -> dict[str, str]:
+    """Return the facts of one platform, with keys as in a file for it alone.
+
+    >>> section_of({"imagesync/linux-64.pip.a": "{}", "imagesync/linux-aarch64": "{}"}, "linux-64")
+    {'imagesync.pip.a': '{}'}
+    """
+    own = f"{HEAD}/{section}"
+    is_divided = any(key.startswith(f"{HEAD}/") for key in metadata)
+    if not is_divided:
+        return {k: v for k, v in metadata.items() if k == HEAD or k.startswith(f"{HEAD}.")}
+    known = (key for key in metadata if key == own or key.startswith(f"{own}."))
+    return {HEAD + key.removeprefix(own): metadata[key] for key in known}
+
+
 def _shared_files(plan: Plan) -> dict[str, list[str]]:
     from imagesync.scan.conda.shared_files import shared_files
 
@@ -103,7 +137,9 @@ def _is_module(name: object) -> bool:
 
 
 class CustomMetadata:
-    """The ``custom_metadata`` of a lock file; empty for a lock file of another tool.
+    """The ``custom_metadata`` of a lock file for one platform; empty for a lock file of another tool.
+
+    *section* is the subdirectory of channels for the platform.
 
     Raises
     ------
@@ -111,8 +147,8 @@ class CustomMetadata:
         What imagesync wrote there was changed into something else.
     """
 
-    def __init__(self, metadata: Mapping[str, str] | None) -> None:
-        known = {k: v for k, v in (metadata or {}).items() if k == HEAD or k.startswith(f"{HEAD}.")}
+    def __init__(self, metadata: Mapping[str, str] | None, section: str = "") -> None:
+        known = section_of(metadata or {}, section)
         lines = {key: _facts(key, value) for key, value in known.items()}
         head = lines.get(HEAD, {})
         imports = head.get("critical_imports", [])

@@ -24,7 +24,7 @@ _SIGNS: tuple[tuple[str, Kind], ...] = (
     (r"^lock-version\s*=", "pylock"),
     (r"^\[\[package\]\]", "uv"),
 )
-_OURS = r"^\s*imagesync: |^# imagesync: |^\[tool\.imagesync\]"
+_OURS = r"^\s*imagesync(/[\w-]+)?: |^# imagesync: |^\[tool\.imagesync\]"
 _CONVERTED = {
     "poetry.lock": "poetry export --output requirements.txt",
     "pdm.lock": "pdm export --format pylock --output pylock.toml",

@@ -42,7 +42,7 @@ def read(request: ReadRequest) -> ReadLock:
     lockfile = parse_file(request.path)
     subdir = request.platform.subdir
     _refuse_other_platform(request.path, lockfile, subdir)
-    custom_metadata = CustomMetadata(lockfile.metadata.custom_metadata)
+    custom_metadata = CustomMetadata(lockfile.metadata.custom_metadata, subdir)
     read = _read(_Reader(request, custom_metadata), lockfile, subdir)
     if custom_metadata.is_ours and read.lock.digest != custom_metadata.head.get("digest"):
         # conda-lock also keeps the metadata of packages that it has replaced.

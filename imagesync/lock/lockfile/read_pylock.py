@@ -81,7 +81,7 @@ def read_document(request: ReadRequest, document: Mapping[str, Any]) -> ReadLock
     known_groups = {*(pylock.dependency_groups or ()), *(pylock.default_groups or ())}
     groups = {*defaults, *chosen_names(path, "group", selection.groups, known_groups)}
     extras = set(chosen_names(path, "extra", selection.extras, pylock.extras or ()))
-    reader = _Reader(request, _metadata(pylock))
+    reader = _Reader(request, _metadata(pylock, request.platform.subdir))
     selected = reader.select(pylock, groups=groups, extras=extras)
     read = reader.lock(selected)
     if reader.metadata.is_ours and read.lock.digest != reader.metadata.head.get("digest"):
@@ -110,9 +110,9 @@ def _validated(path: Path, document: Mapping[str, Any]) -> Pylock:
         ) from error
 
 
-def _metadata(pylock: Pylock) -> CustomMetadata:
+def _metadata(pylock: Pylock, section: str) -> CustomMetadata:
     tool = (pylock.tool or {}).get(HEAD)
-    return CustomMetadata(tool if isinstance(tool, Mapping) else None)
+    return CustomMetadata(tool if isinstance(tool, Mapping) else None, section)
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,29 @@
-"""Saving a lock with its local files: for conda-lock, as an explicit file, as requirements, or by PEP 751."""
+"""Saving locks, one a platform, with their local files.
+
+The forms are conda-lock's, explicit files, requirements files, and PEP 751.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.files import copy_file, write_text
-from imagesync.core.names import canonical_name
-from imagesync.errors import UsageError
+from imagesync.errors import LockError, UsageError
 from imagesync.lock.conda.locked_records import topological_order
-from imagesync.lock.lockfile.custom_metadata import HEAD, to_metadata
+from imagesync.lock.lockfile.custom_metadata import to_metadata
 from imagesync.lock.lockfile.write import Bundle
 from imagesync.lock.resolve_installed import pin
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package
+    from conda_lock.lockfile import Lockfile
 
+    from imagesync.core.platforms import Platform
     from imagesync.lock.lock import Lock
+    from imagesync.store.store import StoredFile
 
 Form = Literal["conda-lock", "explicit", "requirements", "pylock"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -31,6 +34,7 @@ _NAMES: dict[Form, str] = {
     "requirements": "requirements.txt",
     "pylock": "pylock.toml",
 }
+_OF_PIP = (".whl", ".tar.gz", ".zip")
 _EXPLICIT = """\
 {pip}# Written by `imagesync lock`. An environment of it:
 #   micromamba create --name YOURENV --file {name}
@@ -66,13 +70,13 @@ def form_of(path: Path) -> Form:
     )
 
 
-def require(form: Form, path: Path | None) -> None:
-    """Check early that a lock of this form can be written.
+def require(form: Form, path: Path | None, platforms: Sequence[Platform] = ()) -> None:
+    """Check early that a lock of this form can be written for *platforms*.
 
     Raises
     ------
     UsageError
-        The folder of *path* doesn't exist.
+        The folder of *path* doesn't exist, or the form is for one platform and there are several.
     LockError
         conda-lock isn't installed.
     """
@@ -81,59 +85,101 @@ def require(form: Form, path: Path | None) -> None:
             f"The folder {path.parent}, where the lock is to go, doesn't exist.",
             hint="Make it, or name another one.",
         )
+    if form == "explicit" and len(platforms) > 1:
+        raise UsageError(
+            f"An explicit file is for one platform, and not for {' and '.join(map(str, platforms))}.",
+            hint=f"Write one for each: --platform {platforms[0]} --export explicit -o FILE; or one "
+            "conda-lock.yml for all.",
+        )
     if form == "conda-lock":
         from imagesync.lock.conda.conda_lock_file import require_conda_lock
 
         require_conda_lock()
 
 
-def render(bundle: Bundle, form: Form, *, name: str | None = None) -> str:
-    """Return a lock in one of its forms, as text.
+def render(bundles: Sequence[Bundle], form: Form, *, name: str | None = None) -> str:
+    """Return locks, one a platform, in one of the forms, as text.
 
     *name* is that of the file, for its comments.
     """
     name = name or _NAMES[form]
     if form == "conda-lock":
-        from imagesync.lock.conda.conda_lock_file import to_text
-        from imagesync.lock.lockfile.write import to_lockfile
-
-        return to_text(to_lockfile(bundle), name=name)
+        return _conda_lock_text(bundles, name)
     if form == "requirements":
-        return render_requirements(bundle.lock)
+        return render_requirements([bundle.lock for bundle in bundles])
+    if form == "pylock":
+        from imagesync.lock.lockfile.write_pylock import render_pylock
 
-    return render_explicit(bundle, name=name) if form == "explicit" else render_pylock(bundle)
+        return render_pylock(bundles)
+    (bundle,) = bundles
+    return render_explicit(bundle, name=name)
 
 
-def save(bundle: Bundle, path: Path, form: Form) -> None:
-    """Write a lock to *path*, and the files that it names beside it.
+def _conda_lock_text(bundles: Sequence[Bundle], name: str, kept: Lockfile | None = None) -> str:
+    from imagesync.lock.conda.conda_lock_file import to_text
+    from imagesync.lock.lockfile.write import to_lockfile
 
-    The files are written first, so that the lock never exists without them.
+    return to_text(to_lockfile(bundles, kept), name=name)
+
+
+def save(bundles: Sequence[Bundle], path: Path, form: Form) -> tuple[str, ...]:
+    """Write locks, one a platform, to *path*, and the files that they name beside it.
+
+    The files are written first, so that the lock never exists without them. A ``conda-lock.yml`` keeps the
+    sections of other platforms that imagesync wrote.
+
+    Returns
+    -------
+    tuple of str
+        The platforms of the sections that were kept, by their subdirectories of channels.
 
     Raises
     ------
     UsageError
         The folder doesn't exist, or can't be written to.
+    LockError
+        A section of another platform can't stay, or a wheel differs between platforms.
     """
-    text = render(bundle, form, name=path.name)
-    for name in sorted(named_files(bundle, form)):
-        copy_file(bundle.files[name].path, path.parent / name)
+    files = _files_of(bundles, form)
+    kept = None
+    if form == "conda-lock":
+        from imagesync.lock.lockfile.kept_sections import kept_sections
+
+        kept = kept_sections(path, bundles)
+        text = _conda_lock_text(bundles, path.name, kept)
+    else:
+        text = render(bundles, form, name=path.name)
+    for name, file in sorted(files.items()):
+        copy_file(file.path, path.parent / name)
     write_text(path, text)
+    return () if kept is None else tuple(kept.metadata.platforms)
 
 
-def named_files(bundle: Bundle, form: Form) -> tuple[str, ...]:
-    """Return the files that a lock of this *form* refers to, by path relative to it."""
-    if form == "requirements":
-        return ()
-    return tuple(
-        path for path in bundle.files if form != "pylock" or path.endswith((".whl", ".tar.gz", ".zip"))
-    )
+def named_files(bundles: Sequence[Bundle], form: Form) -> tuple[str, ...]:
+    """Return the files that a lock file of this *form* refers to, by path relative to it."""
+    return tuple(_files_of(bundles, form))
 
 
-def left_out(bundle: Bundle, form: Form) -> tuple[str, ...]:
+def _files_of(bundles: Sequence[Bundle], form: Form) -> dict[str, StoredFile]:
+    files: dict[str, StoredFile] = {}
+    for bundle in bundles:
+        for path, file in bundle.files.items():
+            if form == "requirements" or (form == "pylock" and not path.endswith(_OF_PIP)):
+                continue
+            if files.setdefault(path, file).digest != file.digest:
+                raise LockError(
+                    f"{path} isn't the same for each platform: its build gives other bytes each time.",
+                    hint="Lock for each into a folder of its own: --platform PLATFORM -o FOLDER/FILE",
+                )
+    return files
+
+
+def left_out(bundles: Sequence[Bundle], form: Form) -> tuple[str, ...]:
     """Return the names of the packages that the *form* can't express, sorted."""
-    conda = [package.name for package in bundle.lock.conda] if form in ("requirements", "pylock") else []
-    local = [str(package.name) for package in bundle.lock.vendored] if form == "requirements" else []
-    return tuple(sorted((*conda, *local)))
+    locks = [bundle.lock for bundle in bundles]
+    conda = {p.name for lock in locks for p in lock.conda} if form in ("requirements", "pylock") else set()
+    local = {str(p.name) for lock in locks for p in lock.vendored} if form == "requirements" else set()
+    return tuple(sorted({*conda, *local}))
 
 
 def render_explicit(bundle: Bundle, *, name: str) -> str:
@@ -178,73 +224,25 @@ def _beside(path: str, digest: str) -> str:
     return f"./{path} --hash={digest}"
 
 
-def render_requirements(lock: Lock) -> str:
-    """Return a requirements file of the packages from indexes, each with its digest.
+def render_requirements(locks: Sequence[Lock]) -> str:
+    """Return a requirements file of the packages from indexes, each with its digests.
 
     It is for ``pip install --no-deps --require-hashes -r``, and for uv. Vendored packages are omitted,
-    because no index has them.
+    because no index has them. What isn't the same on each of several platforms gets a marker.
     """
-    return "".join(
-        f"{pin(package.name, package.version)} \\\n    --hash={package.artifact.digest}\n"
-        for package in lock.packages
-    )
+    wanted: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for lock in locks:
+        for package in lock.packages:
+            digests = wanted.setdefault((package.name, pin(package.name, package.version)), {})
+            digests.setdefault(package.artifact.digest, []).append(lock.target.platform.machine)
+    lines = []
+    for (_, requirement), digests in sorted(wanted.items()):
+        machines = sorted({machine for found in digests.values() for machine in found})
+        marker = "" if len(machines) == len(locks) else f" ; {_machine_marker(machines)}"
+        hashes = "".join(f" \\\n    --hash={digest}" for digest in sorted(digests))
+        lines.append(f"{requirement}{marker}{hashes}\n")
+    return "".join(lines)
 
 
-def render_pylock(bundle: Bundle) -> str:
-    """Return the packages of pip as ``pylock.toml`` (PEP 751)."""
-    import tomli_w
-    from packaging.markers import Marker
-    from packaging.pylock import Pylock
-    from packaging.specifiers import SpecifierSet
-    from packaging.version import Version
-
-    lock = bundle.lock
-    machine = lock.target.platform.machine
-    packages = sorted(_pylock_packages(bundle), key=lambda package: package.name)
-    pylock = Pylock(
-        lock_version=Version("1.0"),
-        environments=[Marker(f"sys_platform == 'linux' and platform_machine == '{machine}'")],
-        requires_python=SpecifierSet(f"=={lock.target.minor}.*"),
-        created_by="imagesync",
-        packages=packages,
-        tool={HEAD: to_metadata(replace(bundle.plan, conda=()), replace(lock, conda=(), channels=()))},
-    )
-    pylock.validate()
-    return tomli_w.dumps(dict(pylock.to_dict()))
-
-
-def _pylock_packages(bundle: Bundle) -> Iterator[Package]:
-    from packaging.pylock import Package, PackageSdist, PackageWheel
-    from packaging.version import Version
-
-    paths = bundle.paths
-    for package in bundle.lock.packages:
-        artifact = package.artifact
-        path = paths.get(artifact.digest)
-        where = {"path": path} if path else {"url": strip_credentials(artifact.url)}
-        file: dict[str, Any] = {
-            "name": artifact.filename,
-            "size": artifact.size,
-            "hashes": {"sha256": artifact.digest.removeprefix("sha256:")},
-            **where,
-        }
-        yield Package(
-            name=canonical_name(package.name),
-            version=Version(package.version),
-            wheels=[PackageWheel(**file)] if artifact.is_wheel else None,
-            sdist=None if artifact.is_wheel else PackageSdist(**file),
-        )
-    for vendored in bundle.lock.vendored:
-        wheel = bundle.wheels[vendored.name]
-        yield Package(
-            name=canonical_name(vendored.name),
-            version=Version(vendored.version),
-            wheels=[
-                PackageWheel(
-                    name=wheel.filename,
-                    path=paths[wheel.digest],
-                    size=wheel.size,
-                    hashes={"sha256": wheel.digest.removeprefix("sha256:")},
-                )
-            ],
-        )
+def _machine_marker(machines: Iterable[str]) -> str:
+    return " or ".join(f"platform_machine == '{machine}'" for machine in machines)

@@ -1,11 +1,11 @@
-"""Writing ``conda-lock.yml``: a lock, with the files that only this machine has, for use on other machines.
+"""Writing ``conda-lock.yml``: locks, with the files that only this machine has, for use on other machines.
 
 Source: https://conda.github.io/conda-lock/output/#unified-lockfile
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from imagesync.lock.conda.conda_lock_file import make_file
 from imagesync.lock.conda.locked_records import topological_order
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import Artifact, LockedConda
-from imagesync.lock.lockfile.custom_metadata import to_metadata
+from imagesync.lock.lockfile.custom_metadata import section_of, to_metadata, to_sections
 from imagesync.plan.plan import Plan
 from imagesync.plan.requirements import applies, parse_requirement, target_markers
 
@@ -66,22 +66,51 @@ def is_local(artifact: Artifact) -> bool:
     return artifact.url.startswith("file:")
 
 
-def to_lockfile(bundle: Bundle) -> Lockfile:
-    """Return *bundle* as a lock file of conda-lock, without credentials and local paths."""
-    lock = bundle.lock
-    platform = lock.target.platform.subdir
-    common = {"platform": platform, "categories": {"main"}}
+def to_lockfile(bundles: Sequence[Bundle], kept: Lockfile | None = None) -> Lockfile:
+    """Return *bundles*, one a platform, as a lock file of conda-lock, without credentials and local paths.
+
+    Parameters
+    ----------
+    bundles
+        In any order: sections are sorted by platform.
+    kept
+        The sections for other platforms of a file that was there before.
+    """
+    sections = {bundle.lock.target.platform.subdir: bundle for bundle in bundles}
+    entries = {
+        subdir: [
+            {"platform": subdir, "categories": {"main"}, **entry}
+            for entry in (*_conda_entries(bundle), *_pip_entries(bundle))
+        ]
+        for subdir, bundle in sections.items()
+    }
+    hashes = {subdir: _hex(bundle.lock.digest) for subdir, bundle in sections.items()}
+    facts: dict[str, Mapping[str, str]] = {
+        subdir: to_metadata(bundle.plan, bundle.lock, not_in_image=[p.name for p in bundle.pip])
+        for subdir, bundle in sections.items()
+    }
+    for subdir in () if kept is None else kept.metadata.platforms:
+        assert kept is not None  # noqa: S101
+        entries[subdir] = [entry.model_dump() for entry in kept.package if entry.platform == subdir]
+        hashes[subdir] = kept.metadata.content_hash[subdir]
+        facts[subdir] = section_of(kept.metadata.custom_metadata or {}, subdir)
+    subdirs = sorted(entries)
     return make_file(
-        entries=[{**common, **entry} for entry in (*_conda_entries(bundle), *_pip_entries(bundle))],
+        entries=[entry for subdir in subdirs for entry in entries[subdir]],
         metadata={
-            "content_hash": {platform: lock.digest.removeprefix("sha256:")},
-            "channels": [strip_credentials(channel) for channel in lock.channels],
-            "platforms": [platform],
+            "content_hash": {subdir: hashes[subdir] for subdir in subdirs},
+            "channels": public_channels(bundles[0].lock),
+            "platforms": subdirs,
             # micromamba refuses a file without any. conda-lock looks for a file of this name.
             "sources": ["imagesync lock"],
-            "custom_metadata": to_metadata(bundle.plan, lock, not_in_image=[p.name for p in bundle.pip]),
+            "custom_metadata": to_sections(facts),
         },
     )
+
+
+def public_channels(lock: Lock) -> list[str]:
+    """Return the channels of a lock as a lock file names them."""
+    return [strip_credentials(channel) for channel in lock.channels]
 
 
 def _conda_entries(bundle: Bundle) -> Iterator[dict[str, Any]]:

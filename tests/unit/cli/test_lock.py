@@ -6,7 +6,7 @@ from packaging.utils import canonicalize_name
 
 from imagesync.cli.lock import print_lock
 from imagesync.core.names import Level
-from imagesync.core.platforms import LINUX_AMD64
+from imagesync.core.platforms import LINUX_AMD64, LINUX_ARM64
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.plan.plan import PlannedPackage
@@ -37,7 +37,7 @@ def test_lock_lists_deviations_above_artifacts() -> None:
         deviations=(DEVIATION,),
     )
     stream = io.StringIO()
-    print_lock(lock, stream)
+    print_lock(lock, stream=stream)
     text = stream.getvalue()
     assert text.startswith("1 deviation from the local environment\n")
     assert "  numpy    1.26.5  1.26.4        compatible  1.26.5 has no file for the target\n" in text
@@ -45,3 +45,19 @@ def test_lock_lists_deviations_above_artifacts() -> None:
     assert "  mine     1.2.3    directory file:///m\n" in text
     assert "3 packages, at least 18.3 MB from indexes, 1 deviation\n" in text
     assert text.endswith(f"lock {lock.digest}\n")
+
+
+def test_locks_of_two_platforms_say_once_what_they_share() -> None:
+    six = LockedPackage(canonicalize_name("six"), "1.17", Artifact("six.whl", "https://e/s", "sha256:01", 1))
+    wheels = [LockedPackage(NUMPY, "1", Artifact(f"{m}.whl", "https://e/n", f"sha256:{m}")) for m in "ab"]
+    locks = [
+        Lock(Target(platform, "3.11.2", (2, 36)), (wheel, six), deviations=(DEVIATION,))
+        for platform, wheel in zip((LINUX_AMD64, LINUX_ARM64), wheels, strict=True)
+    ]
+    stream = io.StringIO()
+    print_lock(*locks, stream=stream)
+    text = stream.getvalue()
+    assert [text.count(name) for name in ("six.whl", "1 deviation from", "a.whl", "b.whl")] == [1, 1, 1, 1]
+    assert text.index("six.whl") < text.index("linux/amd64: artifacts from the indexes") < text.index("a.whl")
+    assert text.index("a.whl") < text.index("linux/arm64: artifacts from the indexes") < text.index("b.whl")
+    assert all(f"lock {lock.digest}\n" in text for lock in locks)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from packaging.utils import canonicalize_name
 
 from imagesync.cli.plan import print_plan
 from imagesync.core.names import Level
+from imagesync.core.platforms import LINUX_ARM64
 from imagesync.plan.plan import LeftOut, Plan, PlannedPackage
 from imagesync.scan.environment import Finding, Interpreter, Severity, Source
 
@@ -30,7 +32,7 @@ def planned(name: str, level: Level, *, source: Source | None = None) -> Planned
 @pytest.mark.parametrize("profile", ["none", "dask"])
 def test_only_a_profile_speaks_of_a_cluster(profile: str) -> None:
     stream = io.StringIO()
-    print_plan(Plan(PYTHON, packages=(planned("demo", Level.CRITICAL),), profile=profile), stream)
+    print_plan(Plan(PYTHON, packages=(planned("demo", Level.CRITICAL),), profile=profile), stream=stream)
     assert ("the cluster doesn't work with another version" in stream.getvalue()) is (profile != "none")
     assert "critical (1): " in stream.getvalue()
 
@@ -50,7 +52,7 @@ def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> Non
         profile="dask",
     )
     stream = io.StringIO()
-    print_plan(plan, stream)
+    print_plan(plan, stream=stream)
     text = stream.getvalue()
     marks = [
         "critical (1)",
@@ -75,5 +77,28 @@ def test_plan_lists_levels_from_the_closest_then_left_out_then_findings() -> Non
 def test_remarks_are_counted_apart_from_findings_because_the_short_plan_has_none() -> None:
     remark = Finding(Severity.INFO, "system-program", "gitpython uses git")
     stream = io.StringIO()
-    print_plan(Plan(PYTHON, (planned("demo", Level.EXACT),), findings=(LEFTOVER, remark)), stream)
+    print_plan(Plan(PYTHON, (planned("demo", Level.EXACT),), findings=(LEFTOVER, remark)), stream=stream)
     assert stream.getvalue().endswith("\n1 package, 0 left out, 1 finding, 1 remark\n")
+
+
+def test_plans_of_two_platforms_say_once_what_they_share() -> None:
+    shared = planned("dask", Level.CRITICAL)
+    amd64 = Plan(PYTHON, (shared, planned("numpy", Level.NEAREST)), findings=(LEFTOVER,))
+    numpy = replace(planned("numpy", Level.NEAREST), reason="another one")
+    arm64 = Plan(PYTHON, (shared, numpy), findings=(LEFTOVER, CONFLICT), platform=LINUX_ARM64)
+    stream = io.StringIO()
+    print_plan(amd64, arm64, stream=stream)
+    text = stream.getvalue()
+    marks = ("critical (1)", "nearest (1)", "interrupted-uninstall")
+    assert [text.count(mark) for mark in marks] == [1, 2, 1]
+    ordered = [
+        "\n1 finding\n",
+        "linux/amd64: nearest (1)",
+        "linux/arm64: nearest (1)",
+        "linux/arm64: 1 finding\n",
+        "target linux/amd64 and linux/arm64, Python 3.11, profile none\n",
+        "linux/amd64: 2 packages, 0 left out, 1 finding\n",
+        "linux/arm64: 2 packages, 0 left out, 2 findings\n",
+    ]
+    positions = [text.index(mark) for mark in ordered]
+    assert positions == sorted(positions)

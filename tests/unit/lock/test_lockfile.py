@@ -28,8 +28,9 @@ from imagesync.lock.lockfile.differences import differences
 from imagesync.lock.lockfile.models import ReadRequest
 from imagesync.lock.lockfile.prepare import check_target
 from imagesync.lock.lockfile.read import read_lock
-from imagesync.lock.lockfile.save import form_of, left_out, render, render_explicit, render_pylock, save
+from imagesync.lock.lockfile.save import form_of, left_out, render, render_explicit, save
 from imagesync.lock.lockfile.write import Bundle
+from imagesync.lock.lockfile.write_pylock import render_pylock
 from imagesync.lock.wheel_tags import filename_of
 from imagesync.plan.plan import LeftOut, Plan, PlannedConda, PlannedPackage
 from imagesync.scan.environment import CondaRecord, Interpreter, Package, Source
@@ -151,7 +152,7 @@ def foreign(path: Path) -> dict[str, Any]:
 
 def changed(bundle: Bundle, path: Path, of: str = "click", **entry: str) -> Path:
     """Write a lock file of another tool with a changed entry, and return its path."""
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     content = foreign(path)
     (found,) = [each for each in content["package"] if each["name"] == of]
     found.update(entry)
@@ -167,7 +168,7 @@ def base(version: str = "3.11.2", glibc: tuple[int, int] = (2, 36)) -> BaseImage
 
 def test_conda_lock_reads_the_written_file(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     lockfile = parse_conda_lock_file(path)
     entries = {entry.name: entry for entry in lockfile.package}
     assert set(entries) == {"numpy", "python", "openssl", "six", "click", "mine"}
@@ -185,7 +186,7 @@ def test_conda_lock_reads_the_written_file(bundle: Bundle, folder: Path) -> None
 
 
 def test_written_lock_file_is_read_back(bundle: Bundle, folder: Path) -> None:
-    save(bundle, folder / "conda-lock.yml", "conda-lock")
+    save((bundle,), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert found.lock.target == LOCK.target
     assert found.lock.packages == LOCK.packages
@@ -206,7 +207,7 @@ def test_same_lock_is_written_as_the_same_text(bundle: Bundle) -> None:
     turned = replace(
         bundle, md5=dict(reversed(bundle.md5.items())), plan=replace(PLAN, conda=PLAN.conda[::-1])
     )
-    assert render(bundle, "conda-lock") == render(turned, "conda-lock")
+    assert render((bundle,), "conda-lock") == render((turned,), "conda-lock")
 
 
 def test_no_form_of_a_lock_has_credentials(bundle: Bundle) -> None:
@@ -222,7 +223,7 @@ def test_no_form_of_a_lock_has_credentials(bundle: Bundle) -> None:
     )
     lock = replace(LOCK, conda=(secret,), packages=(package,), channels=("https://u:pw@h.example/t/tk-1/c",))
     for form in ("conda-lock", "explicit", "pylock", "requirements"):
-        text = render(replace(bundle, lock=lock), form)
+        text = render((replace(bundle, lock=lock),), form)
         assert "pw" not in text, form
         assert "tk-1" not in text, form
 
@@ -238,13 +239,13 @@ def test_local_files_are_saved_beside_the_lock(bundle: Bundle, folder: Path, tmp
     lock = replace(LOCK, packages=(local,), conda=(archive,))
     files = {**bundle.files, "wheels/local-1.0-py3-none-any.whl": stored, place: held}
     both = replace(bundle, lock=lock, files=files)
-    save(both, folder / "conda-lock.yml", "conda-lock")
+    save((both,), folder / "conda-lock.yml", "conda-lock")
     assert "/srv" not in (folder / "conda-lock.yml").read_text()
     found = read(folder / "conda-lock.yml").lock
     assert found.packages[0].artifact.url == (folder / "wheels" / local.artifact.filename).as_uri()
     assert found.conda[0].artifact.url == (folder / place).as_uri()
-    assert "/srv" not in render(both, "explicit")
-    assert "/srv" not in render(both, "pylock")
+    assert "/srv" not in render((both,), "explicit")
+    assert "/srv" not in render((both,), "pylock")
 
 
 def test_explicit_file_has_sha256_and_dependencies_first(bundle: Bundle) -> None:
@@ -259,7 +260,7 @@ def test_explicit_file_has_sha256_and_dependencies_first(bundle: Bundle) -> None
 
 
 def test_conda_lock_file_has_dependencies_first_and_a_source(bundle: Bundle) -> None:
-    content = yaml.safe_load(render(bundle, "conda-lock"))
+    content = yaml.safe_load(render((bundle,), "conda-lock"))
     order = [entry["name"] for entry in content["package"] if entry["manager"] == "conda"]
     assert order.index("openssl") < order.index("python") < order.index("numpy")
     assert content["metadata"]["sources"], "micromamba refuses a file without any"
@@ -273,7 +274,7 @@ def test_pip_for_other_tools_is_written_and_not_read(
     pip = replace(python, name="pip", version="25.2", depends=("python >=3.9",), noarch="python")
     both = replace(bundle, pip=(pip,), md5={**bundle.md5, "pip": "d" * 32})
     path = folder / "conda-lock.yml"
-    save(both, path, "conda-lock")
+    save((both,), path, "conda-lock")
     content = yaml.safe_load(path.read_text())
     names = [entry["name"] for entry in content["package"]]
     assert names.index("python") < names.index("pip")
@@ -285,13 +286,13 @@ def test_pip_for_other_tools_is_written_and_not_read(
     found = read(path)
     assert [package.name for package in found.lock.conda] == [package.name for package in LOCK.conda]
     assert found.custom_metadata.is_ours is not changed_by_others
-    lines = render(both, "explicit").splitlines()
+    lines = render((both,), "explicit").splitlines()
     assert any("/pip-" in line or "python" in line for line in lines)
 
 
 def test_shared_files_of_conda_packages_are_kept(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     assert read(path).custom_metadata.shared_conda_files == {}, "known to be none"
     content = yaml.safe_load(path.read_text())
     metadata = content["metadata"]["custom_metadata"]
@@ -310,21 +311,21 @@ def test_archives_beside_a_lock_have_plain_paths(bundle: Bundle) -> None:
     path = "packages/linux-64/numpy.conda"
     file = StoredFile("numpy.conda", Path("numpy.conda"), package.artifact.digest, 1)
     both = replace(bundle, files={**bundle.files, path: file})
-    content = yaml.safe_load(render(both, "conda-lock"))
+    content = yaml.safe_load(render((both,), "conda-lock"))
     assert [entry["url"] for entry in content["package"] if entry["name"] == "numpy"] == [path]
-    assert f"\n{path}#{package.artifact.digest}\n" in render(both, "explicit")
+    assert f"\n{path}#{package.artifact.digest}\n" in render((both,), "explicit")
 
 
 def test_pylock_is_one_that_packaging_validates(bundle: Bundle) -> None:
-    pylock = Pylock.from_dict(parse_toml(render_pylock(bundle)))
+    pylock = Pylock.from_dict(parse_toml(render_pylock((bundle,))))
     packages = {package.name: package for package in pylock.packages}
     assert set(packages) == {"click", "mine"}
     assert packages[canonicalize_name("mine")].wheels[0].path == f"wheels/{WHEEL}"  # type: ignore[index]
     assert packages[canonicalize_name("click")].wheels[0].hashes["sha256"] == digest("click")[7:]  # type: ignore[index]
     assert str(pylock.requires_python) == "==3.11.*"
-    assert left_out(bundle, "pylock") == ("numpy", "openssl", "python", "six")
-    assert left_out(bundle, "requirements") == ("mine", "numpy", "openssl", "python", "six")
-    assert left_out(bundle, "conda-lock") == ()
+    assert left_out((bundle,), "pylock") == ("numpy", "openssl", "python", "six")
+    assert left_out((bundle,), "requirements") == ("mine", "numpy", "openssl", "python", "six")
+    assert left_out((bundle,), "conda-lock") == ()
 
 
 @pytest.mark.parametrize("name", ["lock.json", "poetry.lock", "lock", "pyproject.toml"])
@@ -335,7 +336,7 @@ def test_name_that_stands_for_no_form_is_refused(name: str) -> None:
 
 def test_lock_file_of_another_tool_is_read(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     content = foreign(path)
     for entry in content["package"]:
         entry["category"] = {"six": "docs", "click": "dev"}.get(entry["name"], "main")
@@ -359,7 +360,7 @@ def test_lock_file_of_another_tool_is_read(bundle: Bundle, folder: Path) -> None
 
 def test_variables_in_urls_are_expanded_and_kept_private(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     path.write_text(
         path.read_text().replace("https://conda.example.com/", "https://conda.example.com/t/${TEAM_TOKEN}/")
     )
@@ -394,7 +395,7 @@ def test_file_that_is_no_lock_file_is_refused(folder: Path, text: str | None, sa
 
 def test_lock_file_for_another_platform_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     path.write_text(
         path.read_text()
         .replace("platform: linux-64", "platform: osx-arm64")
@@ -406,7 +407,7 @@ def test_lock_file_for_another_platform_is_refused(bundle: Bundle, folder: Path)
 
 def test_entry_without_a_digest_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     content = foreign(path)
     (click,) = [entry for entry in content["package"] if entry["name"] == "click"]
     click["hash"] = {"md5": "a" * 32}
@@ -422,7 +423,7 @@ def test_entry_without_a_digest_is_refused(bundle: Bundle, folder: Path) -> None
 
 def test_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     found = read(path)
     target = Target(LINUX_AMD64, "3.13.1", (2, 36))
     assert check_target(found, base("3.13.1"), target).target == TARGET
@@ -451,13 +452,13 @@ def test_base_image_that_does_not_fit_is_refused(bundle: Bundle, folder: Path) -
 
 
 def test_unchanged_environment_has_no_differences(bundle: Bundle, folder: Path) -> None:
-    save(bundle, folder / "conda-lock.yml", "conda-lock")
+    save((bundle,), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert differences(found, PLAN, {MINE.name: digest("content")}) == ()
 
 
 def test_changed_packages_are_differences(bundle: Bundle, folder: Path) -> None:
-    save(bundle, folder / "conda-lock.yml", "conda-lock")
+    save((bundle,), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     click = LOCK.packages[0].planned
     assert click is not None
@@ -488,7 +489,7 @@ def test_variant_of_a_build_is_compared_on_another_platform(
 ) -> None:
     numpy = record("numpy", "1.26.4", build="mpi_openmpi_h1_0")
     lock = replace(LOCK, conda=(numpy, *LOCK.conda[1:]))
-    save(replace(bundle, lock=lock), folder / "conda-lock.yml", "conda-lock")
+    save((replace(bundle, lock=lock),), folder / "conda-lock.yml", "conda-lock")
     assert numpy.planned is not None
     here = replace(numpy.planned, build=build)
     python = replace(PYTHON, platform="macosx-14.0-arm64")
@@ -520,7 +521,7 @@ def test_shared_file_of_another_conda_package_is_a_difference(bundle: Bundle, fo
         (folder / "env" / "conda-meta" / f"{name}-{version}-h1_0.json").write_text(json.dumps(content))
     plan = replace(PLAN, python=replace(PYTHON, prefix=str(folder / "env"), base_prefix=str(folder / "env")))
     file.write_text("numpy")
-    save(replace(bundle, plan=plan), folder / "conda-lock.yml", "conda-lock")
+    save((replace(bundle, plan=plan),), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     contents = {MINE.name: digest("content")}
     assert differences(found, plan, contents) == ()
@@ -542,7 +543,7 @@ def test_mode_of_a_file_of_two_conda_packages_is_a_difference(bundle: Bundle, fo
         record = {"paths_data": {"paths": [entry]}}
         (folder / "env" / "conda-meta" / f"{stem}.json").write_text(json.dumps(record))
     plan = replace(PLAN, python=replace(PYTHON, prefix=str(folder / "env"), base_prefix=str(folder / "env")))
-    save(replace(bundle, plan=plan), folder / "conda-lock.yml", "conda-lock")
+    save((replace(bundle, plan=plan),), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert differences(found, plan, {MINE.name: digest("content")}) == ()
     file.chmod(0o644)
@@ -553,7 +554,7 @@ def test_mode_of_a_file_of_two_conda_packages_is_a_difference(bundle: Bundle, fo
 def test_reported_deviation_is_no_difference(bundle: Bundle, folder: Path) -> None:
     idna = indexed("idna", "3.4")
     lock = replace(LOCK, packages=(*LOCK.packages, idna))
-    save(replace(bundle, lock=lock), folder / "conda-lock.yml", "conda-lock")
+    save((replace(bundle, lock=lock),), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     assert idna.planned is not None
     here = replace(idna.planned, version="3.1")
@@ -583,7 +584,7 @@ def test_repacked_conda_package_is_no_difference(bundle: Bundle, folder: Path) -
     made = replace(stored, filename="six-1.16.0-py3-none-any.whl", digest="sha256:" + "d" * 64)
     files = {**bundle.files, f"wheels/{made.filename}": made}
     save(
-        replace(bundle, lock=lock, files=files, wheels={**bundle.wheels, "six": made}),
+        (replace(bundle, lock=lock, files=files, wheels={**bundle.wheels, "six": made}),),
         folder / "l.yml",
         "conda-lock",
     )
@@ -600,7 +601,7 @@ def test_repacked_conda_package_is_no_difference(bundle: Bundle, folder: Path) -
 
 def test_lock_of_another_tool_is_compared_by_specifiers(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     path.write_text(yaml.safe_dump(foreign(path)))
     found = read(path)
     click = LOCK.packages[0].planned
@@ -616,7 +617,7 @@ def test_lock_of_another_tool_is_compared_by_specifiers(bundle: Bundle, folder: 
 
 
 def test_metadata_are_one_line_a_package(bundle: Bundle, folder: Path) -> None:
-    save(bundle, folder / "conda-lock.yml", "conda-lock")
+    save((bundle,), folder / "conda-lock.yml", "conda-lock")
     metadata = edited(folder / "conda-lock.yml")["metadata"]["custom_metadata"]
     assert json.loads(metadata["imagesync.conda.six"])["noarch"] == "python"
     assert json.loads(metadata["imagesync"])["digest"] == LOCK.digest
@@ -625,7 +626,7 @@ def test_metadata_are_one_line_a_package(bundle: Bundle, folder: Path) -> None:
 
 def test_environment_of_pip_may_have_its_interpreter_from_a_channel(bundle: Bundle, folder: Path) -> None:
     python = tuple(package for package in LOCK.conda if package.name == "python")
-    save(replace(bundle, lock=replace(LOCK, conda=python)), folder / "conda-lock.yml", "conda-lock")
+    save((replace(bundle, lock=replace(LOCK, conda=python)),), folder / "conda-lock.yml", "conda-lock")
     found = read(folder / "conda-lock.yml")
     plan = replace(PLAN, conda=(), interpreter="base")
     contents = {MINE.name: digest("content")}
@@ -638,7 +639,7 @@ def test_environment_of_pip_may_have_its_interpreter_from_a_channel(bundle: Bund
 
 def test_metadata_of_replaced_packages_is_ignored(bundle: Bundle, folder: Path) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     assert read(path).custom_metadata.is_ours
     content = edited(path)
     (six,) = [entry for entry in content["package"] if entry["name"] == "six"]
@@ -763,7 +764,7 @@ def test_versions_in_the_head_of_a_lock_file_are_versions(
     head: dict[str, Any], bundle: Bundle, folder: Path
 ) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     content = edited(path)
     content["package"] = [entry for entry in content["package"] if entry["name"] != "python"]
     metadata = content["metadata"]["custom_metadata"]
@@ -788,7 +789,7 @@ def test_edited_metadata_of_a_lock_file_is_refused_in_a_sentence(
     key: str, value: str, bundle: Bundle, folder: Path
 ) -> None:
     path = folder / "conda-lock.yml"
-    save(bundle, path, "conda-lock")
+    save((bundle,), path, "conda-lock")
     document = yaml.safe_load(path.read_text())
     document["metadata"]["custom_metadata"][key] = value
     path.write_text(yaml.safe_dump(document))

@@ -54,7 +54,7 @@ def test_requirements_pin_and_hash() -> None:
         )
         for name, version in (("one", "1.0"), ("two", "2.0+local"))
     )
-    text = render_requirements(Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), packages))
+    text = render_requirements((Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), packages),))
     assert text == (
         f"one==1.0 \\\n    --hash=sha256:{'a' * 64}\ntwo==2.0+local \\\n    --hash=sha256:{'a' * 64}\n"
     )

@@ -416,7 +416,7 @@ def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(
         md5={package.name: "a" * 32 for package in case.lock.conda},
     )
     path = tmp_path / name
-    save(bundle, path, "explicit" if name == "explicit.txt" else form_of(path))
+    save((bundle,), path, "explicit" if name == "explicit.txt" else form_of(path))
     inputs = inputs_of(path, tmp_path / "cache")
     known = inputs.known_hash(case.base)
     assert known is not None
@@ -433,7 +433,7 @@ def test_lock_file_of_an_environment_gives_the_hash_of_its_scan(
 def test_requirements_with_hashes_of_an_environment_give_the_hash_of_its_scan(tmp_path: Path) -> None:
     case = replace(PIP.with_plan(packages=(PYTHON, TOOLZ)), wheels={})
     path = tmp_path / "requirements.txt"
-    save(Bundle(case.plan, case.lock), path, "requirements")
+    save((Bundle(case.plan, case.lock),), path, "requirements")
     inputs = inputs_of(path, tmp_path / "cache")
     assert inputs.known_hash(case.base) is None  # an index has to say which artifacts these are
     assert inputs.locked_hash(case.lock, case.base, {}).digest == case.scanned
@@ -445,7 +445,7 @@ def test_lock_file_without_sha256_waits_for_the_digests_of_its_archives(tmp_path
     def inputs(md5: str, channel: str = CHANNEL) -> LockFileInputs:
         bundle = Bundle(case.plan, case.lock, md5={package.name: md5 for package in case.lock.conda})
         path = tmp_path / "conda-lock.yml"
-        save(bundle, path, "conda-lock")
+        save((bundle,), path, "conda-lock")
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         del content["metadata"]["custom_metadata"]  # as another tool writes it
         for entry in content["package"]:

@@ -174,7 +174,7 @@ def test_wheels_of_a_lock_file_are_checked_before_a_look_up_if_strict_and_else_i
     artifact = Artifact(filename, (tmp_path / filename).as_uri(), digest)
     lock = Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), (LockedPackage(lamp.name, "1.0", artifact),), ())
     path = tmp_path / "conda-lock.yml"
-    save(Bundle(Plan(LINUX, (planned,)), lock), path, "conda-lock")
+    save((Bundle(Plan(LINUX, (planned,)), lock),), path, "conda-lock")
     settings = Settings(cache_dir=tmp_path / "cache", base="debian", strict=strict)
     inputs = lock_file_inputs(path, HasThisMachine(settings, progress=lines), base=lambda: BASE)
     finder = EngineFinder(inputs.context)
