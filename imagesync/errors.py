@@ -23,6 +23,7 @@
     +-- ClusterError                 a cluster can't be started or found, or has been lost
     +-- EngineError                  the engine answers with an error
         +-- EngineNotFound           no engine answers
+        +-- ForeignPlatform          the engine doesn't run the image's platform
         +-- BaseImageError           the base image can't be had, or doesn't fit
         +-- BuildError               a build step failed
         +-- VerifyError              the built image isn't what the lock says
@@ -148,6 +149,10 @@ class EngineError(ImagesyncError):
 
 class EngineNotFound(EngineError):
     """No container engine answers."""
+
+
+class ForeignPlatform(EngineError):
+    """The container engine doesn't run programs of the image's platform."""
 
 
 class BaseImageError(EngineError):

@@ -10,7 +10,6 @@ that finds its image stays fast.
 from __future__ import annotations
 
 import os
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -112,6 +111,20 @@ class Session:
         environment = self.scan()
         return tuple(replace(self, context=context, scanned=environment) for context in contexts)
 
+    def on_engine(self) -> Session:
+        """Return the session of the platform that the engine runs by its own processor, of several ones.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, or it runs none of them.
+        """
+        platforms = self.context.platforms
+        if len(platforms) < 2:
+            return self
+        chosen = self.context.engine_platform(platforms)
+        return replace(self, context=self.context.for_platform(chosen))
+
     def plan(self) -> Plan:
         """Return the plan of the image; contradictions between installed packages are findings."""
         from imagesync.plan.checks.consistency import inconsistencies
@@ -203,7 +216,7 @@ class Session:
         from imagesync.pipeline.builders import check_base_of_engine
         from imagesync.pipeline.engine_builder import EngineBuilder
 
-        self.context.check_platforms(for_image=True)
+        self.context.check_platforms()
         check_base_of_engine(self.context.settings)
         finder = EngineFinder(self.context)
         finder.query_in_background()
@@ -251,15 +264,14 @@ class Session:
         for tag in tags:
             check_reference(tag, given_as="tag", tag=True)
         context = self.context
-        context.check_platforms(for_image=True)
         locked = locked or (None if as_installed else context.settings.locked)
         if selection and locked is None:
             raise UsageError(
                 "--group, --extra, --no-dev and --environment choose from a file.",
                 hint="Name it: --locked FILE, or --from FILE",
             )
-        from imagesync.pipeline.builders import answering_finder, open_builder, open_finder
-        from imagesync.pipeline.image_request import ImageRequest
+        from imagesync.pipeline.image_request import RequestOptions
+        from imagesync.pipeline.open_requests import open_requests
         from imagesync.pipeline.outputs import parse_output
 
         places = tuple(map(parse_output, outputs))
@@ -276,22 +288,18 @@ class Session:
             from imagesync.pipeline.attest import require_sbom
 
             require_sbom()
-        asked = open_finder(context, places)
-        asked.query_in_background()
-        inputs = self._inputs_of(locked, selection, asked)
-        with closing(answering_finder(asked, context, places)) as finder:
-            if finder is not asked and isinstance(inputs, EnvironmentInputs):
-                from imagesync.pipeline.environment_inputs import planned_without_engine
-
-                inputs = planned_without_engine(inputs)
-            request = ImageRequest(
-                context, finder, partial(open_builder, finder), tags, no_cache, push, locked is not None
-            )
-            image = request.image(inputs, with_digest=with_digest)
+        options = RequestOptions(
+            tags, places, no_cache=no_cache, push=push, is_locked=locked is not None, with_digest=with_digest
+        )
+        contexts = context.for_platforms()
+        sessions = self.for_platforms() if locked is None else [replace(self, context=c) for c in contexts]
+        targets = [(each.context, partial(each._inputs_of, locked, selection)) for each in sessions]
+        with open_requests(targets, options) as request:
+            image = request.image()
             for place in places:
-                finder.write(image, place, tags=tags)
+                request.write(image, place)
             if push and context.settings.attest:
-                request.attest(image, inputs)
+                request.attest(image)
         return image
 
     def verify(
@@ -308,7 +316,7 @@ class Session:
         """
         from imagesync.pipeline.verify_build import verify_build
 
-        self.context.check_platforms(for_image=True)
+        self.context.check_platforms()
         path = locked or self.context.settings.locked
 
         def inputs_of(context: Context, finder: ImageFinder) -> BuildInputs:
@@ -379,7 +387,7 @@ class Session:
             tty=tty,
         )
         uses_terminal(request)
-        image = self.build(push=False, outputs=("docker",))
+        image = self.on_engine().build(push=False, outputs=("docker",))
         return run_container(find_endpoint(environ), replace(request, reference=image.reference))
 
 

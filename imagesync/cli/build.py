@@ -15,6 +15,7 @@ from imagesync.cli.options import (
     from_option,
     invocation_of,
     locked_option,
+    platform_option,
     selection_options,
     session_of,
     settings_options,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_options
+@platform_option
 @click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="Add a name to the image.")
 @click.option("--push", is_flag=True, default=None, help="Push the image to the registry in --repository.")
 @click.option("--cache-from", metavar="REPO", help="Take layers that others have pushed to a repository.")
@@ -83,7 +85,6 @@ def build(
         other = "--no-cache" if no_cache else "--locked" if manifest is None else "--from"
         raise click.UsageError(f"{other} builds once, and --watch again and again: take one of them.")
     watched = session_of(context, options).context
-    watched.check_platforms(for_image=True)
     if (configured := watched.settings.locked) is not None:
         raise click.UsageError(
             f"--watch follows the environment, and `locked` in the settings names a lock file, {configured}."
@@ -115,7 +116,7 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
     from imagesync.lock.lockfile.save import form_of, require, save
     from imagesync.lock.manifest import read_manifest
 
-    session.context.check_platforms(for_image=True)
+    session.context.check_platforms()
     manifest = read_manifest(path, selection, platform=session.context.platform)
     beside = path.parent / (LOCK_FILE if manifest.conda else "pylock.toml")
     if beside.is_file() and not is_ours(beside):

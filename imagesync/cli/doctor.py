@@ -14,7 +14,6 @@ from imagesync.cli.doctor_checks import (
     cache_checks,
     engine_checks,
     environment_checks,
-    platform_checks,
     tool_checks,
 )
 from imagesync.cli.options import format_option, session_of, settings_options
@@ -79,7 +78,6 @@ def diagnose(
         Where to report; nowhere by default.
     """
     groups: tuple[Callable[[], Iterable[Check]], ...] = (
-        lambda: platform_checks(settings),
         lambda: environment_checks(settings, environ, scan),
         lambda: engine_checks(settings, environ),
         lambda: cache_checks(settings, environ),

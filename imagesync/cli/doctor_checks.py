@@ -21,7 +21,7 @@ from imagesync.engine.client import connect, explanation
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.lookup import look_up
-from imagesync.errors import ImagesyncError, UsageError
+from imagesync.errors import ImagesyncError
 from imagesync.indexes.pypi.access import Access, Wording, get, open_session
 from imagesync.indexes.pypi.index_configuration import PYPI, IndexConfiguration
 from imagesync.indexes.pypi.index_problems import (
@@ -34,7 +34,6 @@ from imagesync.indexes.pypi.index_problems import (
 )
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
-from imagesync.pipeline.context import Context
 from imagesync.pipeline.registry_images import RegistryImages
 from imagesync.settings.bases import base_hint, well_known
 from imagesync.store.layout import default_cache_dir
@@ -83,14 +82,6 @@ class Check:
 
 def _failed(name: str, error: ImagesyncError) -> Check:
     return Check(name, "failed", error.message, error.hint)
-
-
-def platform_checks(settings: Settings) -> Iterator[Check]:
-    """Check that images can be made for the platform of the settings, if that isn't the default one."""
-    try:
-        Context(settings).check_platforms(for_image=True)
-    except UsageError as error:
-        yield _failed("platform", error)
 
 
 def environment_checks(

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from imagesync.cli.options import PATH, session_of, settings_options
+from imagesync.cli.options import PATH, platform_option, session_of, settings_options
 
 
 @click.command()
 @settings_options
+@platform_option
 @click.option("-o", "--output-dir", type=PATH, required=True, metavar="DIR", help="Folder to write to.")
 @click.pass_context
 def render(context: click.Context, /, output_dir: Path, **options: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from imagesync.cli.options import invocation_of, session_of, settings_options
+from imagesync.cli.options import invocation_of, platform_option, session_of, settings_options
 
 
 # Everything after the command belongs to the command.
@@ -38,6 +38,7 @@ from imagesync.cli.options import invocation_of, session_of, settings_options
     "-t", "--tty", is_flag=True, default=None, help="Require a terminal; by default used if there is one."
 )
 @settings_options
+@platform_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(

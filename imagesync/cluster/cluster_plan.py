@@ -222,7 +222,7 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
         session = session or open_session()
         session.warn_of_drift()
         # The engine needs the image: one that is only in a registry isn't enough.
-        return session.build(push=False, as_installed=True, outputs=("docker",)).reference
+        return session.on_engine().build(push=False, as_installed=True, outputs=("docker",)).reference
     from imagesync.core.image_reference import check_reference
     from imagesync.engine.engine import Engine
 

@@ -48,6 +48,15 @@ class Platform:
         return self.subdir, "noarch"
 
     @property
+    def full_name(self) -> str:
+        """Return the name with the variant, as in an OCI image index.
+
+        >>> LINUX_AMD64.full_name, LINUX_ARM64.full_name
+        ('linux/amd64', 'linux/arm64/v8')
+        """
+        return f"{self.name}/{self.variant}" if self.variant else self.name
+
+    @property
     def sysconfig_name(self) -> str:
         """Return the value of ``sysconfig.get_platform()`` there.
 

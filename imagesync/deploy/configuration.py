@@ -196,7 +196,6 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
     ImagesyncError
         The image can't be built or pushed.
     """
-    session.context.check_platforms(for_image=True)
     repository = session.context.settings.repository
     if not local and not parse_reference(repository).names_registry:
         # Fail before a useless build.

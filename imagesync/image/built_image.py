@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import parse_reference
@@ -48,6 +48,9 @@ class Image(NotebookValue):
         Names of packages of which the image has a wheel for certain platforms.
     verified_imports
         Names of modules that its build has imported in it.
+    images
+        If it is an index, its images by the names of their platforms; ``image_id`` is the index's digest
+        then, and ``lock_digest`` covers those of the images.
     """
 
     reference: str
@@ -63,6 +66,7 @@ class Image(NotebookValue):
     artifacts_digest: str = ""
     compiled: tuple[str, ...] = ()
     verified_imports: tuple[str, ...] = ()
+    images: Mapping[str, Image] = field(default_factory=dict)
 
     def _summary(self) -> str:
         parts = ["found" if self.cached else "built"]
@@ -96,12 +100,15 @@ class Image(NotebookValue):
             "artifacts_digest",
             "compiled",
             "verified_imports",
+            "images",
         ):
             del content[key]
+        images = {platform: image.to_dict() for platform, image in self.images.items()}
         return {
             **content,
             "deviations": [dict(deviation) for deviation in self.deviations],
             "repacked": [dict(package) for package in self.repacked],
+            **({"images": images} if images else {}),
         }
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from imagesync.core.image_location import parse_location
 from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import Severity
-from imagesync.errors import BuildError, EngineError, EngineNotFound, UsageError
+from imagesync.errors import BuildError, EngineError, EngineNotFound, ForeignPlatform, UsageError
 from imagesync.pipeline.engine_finder import EngineFinder
+from imagesync.pipeline.image_finder import needs_of_container
 from imagesync.pipeline.layout_finder import LayoutFinder
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 Finder: TypeAlias = EngineFinder | LayoutFinder
 
 
-def open_finder(context: Context, outputs: Sequence[Output] = ()) -> Finder:
+def open_finder(
+    context: Context, outputs: Sequence[Output] = (), *, is_one_of_several: bool = False
+) -> Finder:
     """Return the finder that the settings ask for; with ``builder = "auto"`` it asks an engine first.
 
     Parameters
@@ -33,6 +36,9 @@ def open_finder(context: Context, outputs: Sequence[Output] = ()) -> Finder:
         The context of the command.
     outputs
         The places that the image will be put in.
+    is_one_of_several
+        Whether images for several platforms are wanted: layers that imagesync writes need no emulation, and
+        those of pure packages are the same for all.
 
     Raises
     ------
@@ -42,8 +48,9 @@ def open_finder(context: Context, outputs: Sequence[Output] = ()) -> Finder:
     files = [output for output in outputs if output.kind not in ("docker", "registry")]
     settings = context.settings
     without_engine = not _is_in_registry(settings) or bool(files)
+    without_engine |= is_one_of_several and not needs_of_container(settings)
     if settings.builder == "oci" or (settings.builder == "auto" and without_engine):
-        return LayoutFinder(context)
+        return LayoutFinder(context, announces=not is_one_of_several)
     if files:
         raise UsageError(
             f"--output {files[0].kind} is for images that are built without an engine.",
@@ -85,7 +92,7 @@ def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output]
     """
     try:
         finder.check_usable()
-    except EngineNotFound as error:
+    except (EngineNotFound, ForeignPlatform) as error:
         if context.settings.builder != "auto" or any(output.kind == "docker" for output in outputs):
             raise
         context.progress.line(f"Building without a container engine: {error.message}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
+from imagesync.core.platforms import DEFAULT_PLATFORM, Platform, require_platform
 from imagesync.core.progress import Progress, SilentProgress
-from imagesync.errors import UsageError
+from imagesync.errors import ForeignPlatform, UsageError
 from imagesync.settings.model import Settings
 from imagesync.store.layout import LOGS, default_cache_dir
 
@@ -44,40 +44,57 @@ class Context:
         """Return the platform of the image."""
         return self.settings.platform
 
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """Return all platforms that the settings name, each once, in their order."""
+        names = dict.fromkeys(self.settings.platforms)
+        return tuple(map(require_platform, names)) or (DEFAULT_PLATFORM,)
+
     def for_platforms(self) -> tuple[Context, ...]:
-        """Return a context for each platform that the settings name, in their order."""
-        names = tuple(dict.fromkeys(self.settings.platforms))
-        if len(names) < 2:
-            return (self,)
-        return tuple(replace(self, settings=replace(self.settings, platforms=(name,))) for name in names)
+        """Return a context for each platform of the settings, in their order; itself if that is one."""
+        platforms = self.platforms
+        return tuple(map(self.for_platform, platforms)) if len(platforms) > 1 else (self,)
 
-    def check_platforms(self, *, for_image: bool = False) -> None:
+    def for_platform(self, platform: Platform) -> Context:
+        """Return the context for one of several platforms."""
+        return replace(self, settings=replace(self.settings, platforms=(platform.name,)))
+
+    def check_platforms(self) -> None:
         """Check that the settings name one platform; :meth:`for_platforms` makes one context of each.
-
-        Parameters
-        ----------
-        for_image
-            Whether an image is wanted, too.
 
         Raises
         ------
         UsageError
-            They name several platforms, or one that no image can be made for yet.
+            They name several platforms.
         """
         names = tuple(dict.fromkeys(self.settings.platforms))
         origin = self.settings.origins.get("platforms", "the default")
-        if for_image and names not in ((), (DEFAULT_PLATFORM.name,)):
-            raise UsageError(
-                f"Images can only be made for {DEFAULT_PLATFORM}, and {origin} names {' and '.join(names)}.",
-                hint=f"For an image: IMAGESYNC_PLATFORMS={DEFAULT_PLATFORM}. `imagesync plan` and `imagesync "
-                f"lock` take other platforms: --platform {names[-1]}",
-            )
         if len(names) > 1:
             raise UsageError(
                 f"This is for one platform at a time, and {origin} names {' and '.join(names)}.",
-                hint=f"Name one of them: IMAGESYNC_PLATFORMS={names[-1]}. `imagesync plan` and `imagesync "
-                "lock` take several.",
+                hint=f"Name one of them: IMAGESYNC_PLATFORMS={names[-1]}. `imagesync plan`, `imagesync lock` "
+                "and `imagesync build` take several.",
             )
+
+    def engine_platform(self, platforms: Iterable[Platform]) -> Platform:
+        """Return which of *platforms* the container engine runs by its own processor.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, it doesn't answer, or runs none of them.
+        """
+        with self.open_engine() as engine:
+            own = engine.info().platform
+        names = []
+        for platform in platforms:
+            if platform.is_platform_of(own):
+                return platform
+            names.append(platform.name)
+        raise ForeignPlatform(
+            f"The container engine runs {own}, and the images are for {' and '.join(names)}.",
+            hint=f"Add its platform: platforms = {[own, *names]}",
+        )
 
     @cached_property
     def cache_folder(self) -> Path:

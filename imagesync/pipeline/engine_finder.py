@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.lookup import Lookup, look_up
-from imagesync.errors import EngineError, EngineNotFound, RegistryError
+from imagesync.errors import EngineError, EngineNotFound, ForeignPlatform, RegistryError
 from imagesync.image.base import check_interpreter, ensure_base, ensure_stage, find_base
 from imagesync.image.built_image import image_of
 from imagesync.image.known_base import facts_of, known_base, known_python, refuse_contradiction, remember
 from imagesync.image_layout import image_tag
-from imagesync.pipeline.image_finder import RegistrySearch, accepted, base_inputs, known_hash, remember_known
+from imagesync.pipeline.image_finder import (
+    RegistrySearch,
+    accepted,
+    base_inputs,
+    known_hash,
+    needs_of_container,
+    remember_known,
+)
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
@@ -29,6 +37,8 @@ if TYPE_CHECKING:
     from imagesync.pipeline.outputs import Output
     from imagesync.pipeline.registry_images import RegistryImages
     from imagesync.plan.plan import Plan
+    from imagesync.registry.manifest import Descriptor, Index
+    from imagesync.registry.oci_image import OCIImage
 
 
 class EngineFinder:
@@ -66,7 +76,7 @@ class EngineFinder:
         Raises
         ------
         EngineError
-            There is no engine, or it doesn't answer.
+            There is no engine, it doesn't answer, or doesn't run the image's platform.
         """
         try:
             _ = self.lookup
@@ -78,6 +88,33 @@ class EngineFinder:
             )
             error.hint = "\n".join(filter(None, (error.hint, without)))
             raise
+        # Images of the default one are built by emulation everywhere else, as ever.
+        if self._context.platform != DEFAULT_PLATFORM:
+            self._check_platform()
+
+    def _check_platform(self) -> None:
+        """Check that the engine runs programs of the image's platform, by its own processor or an emulator.
+
+        Raises
+        ------
+        ForeignPlatform
+            It doesn't, or needn't, since layers that imagesync writes itself will do.
+        """
+        context, platform = self._context, self._context.platform
+        with context.open_engine() as engine:
+            own = engine.info().platform
+            if platform.is_platform_of(own):
+                return
+            if context.settings.builder == "auto" and not needs_of_container(context.settings):
+                raise ForeignPlatform(f"the engine runs {own}, and the image is for {platform}")
+            from imagesync.engine.emulation import emulates
+
+            if not emulates(engine, platform):
+                raise ForeignPlatform(
+                    f"The container engine runs {own}, and doesn't emulate {platform}.",
+                    hint="Install an emulator (Debian and Ubuntu: apt-get install qemu-user-static), or build"
+                    " without an engine: --builder oci",
+                )
 
     @property
     def lookup(self) -> Lookup:
@@ -131,6 +168,19 @@ class EngineFinder:
     def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
         """Put *image* in a further place; the engine has it already."""
         del image, output, tags
+
+    def stored(self, image: Image) -> OCIImage:
+        """Raise an error: an engine's image is written by itself."""
+        raise EngineError(f"{image.reference} is in the engine.", hint="Write it with `docker save`.")
+
+    def manifest_of(self, image: Image) -> Descriptor | None:
+        """Return ``None``: an engine tells no descriptor of a manifest, and the registry does."""
+        del image
+        return None
+
+    def keep_index(self, index: Index, references: Sequence[str]) -> None:
+        """Do nothing: an engine keeps images of one platform."""
+        del index, references
 
     def complete(self, image: Image) -> None:
         """Do nothing: an engine has images whole."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 # Increase this when the same content gives another image than before, so that no older image is found for it.
 FORMAT_VERSION: Final = 3
 PACKAGES_FORMAT_VERSION: Final = 3
+INDEX_FORMAT_VERSION: Final = 1
 
 # Versions that PEP 440 leaves as they are; packaging normalises the rest.
 _NORMAL_VERSION = re.compile(r"(?:0|[1-9][0-9]*)(?:\.(?:0|[1-9][0-9]*))*")
@@ -215,6 +216,11 @@ def packages_hash(shared: Lock, base: BaseInputs) -> str:
         "templates": base.templates_digest,
     }
     return digest_of(covered)
+
+
+def index_hash(hashes: Mapping[str, str]) -> str:
+    """Return ``sha256:<hex>`` over the environment hashes of an index's images, by their platforms."""
+    return digest_of({"format": INDEX_FORMAT_VERSION, "images": dict(hashes)})
 
 
 def digest_of(covered: Mapping[str, object]) -> str:

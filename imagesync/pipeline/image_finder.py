@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.pipeline.outputs import Output
     from imagesync.plan.plan import Plan
+    from imagesync.registry.manifest import Descriptor, Index
+    from imagesync.registry.oci_image import OCIImage
     from imagesync.settings.model import Settings
 
 
@@ -181,6 +183,21 @@ class ImageFinder(Protocol):
             It can't be read, or written there.
         """
 
+    def manifest_of(self, image: Image) -> Descriptor | None:
+        """Return the descriptor of the manifest of *image*, or ``None`` if only its registry has it."""
+
+    def stored(self, image: Image) -> OCIImage:
+        """Return *image* with a source of its layers.
+
+        Raises
+        ------
+        LayoutError, EngineError, RegistryError
+            It can't be read.
+        """
+
+    def keep_index(self, index: Index, references: Sequence[str]) -> None:
+        """Give names to the index of several images, as far as the place can keep one."""
+
     def close(self) -> None:
         """Close what was opened to find images."""
 
@@ -305,3 +322,15 @@ def base_inputs(settings: Settings, root_digest: str, python_version: str) -> Ba
     return BaseInputs(
         base_identity(root_digest, settings), build_files_digest(settings.templates), python_version
     )
+
+
+def needs_of_container(settings: Settings) -> dict[str, str]:
+    """Return the settings that need a running container, each with the reason."""
+    reasons = {
+        "apt": "installs Debian packages" if settings.apt else "",
+        "run": "runs commands" if settings.run else "",
+        "toolchain": "installs a compiler" if settings.toolchain else "",
+        "templates": "builds by a Dockerfile of your own" if settings.templates else "",
+        "strict": "imports modules in the finished image" if settings.strict else "",
+    }
+    return {setting: reason for setting, reason in reasons.items() if reason}

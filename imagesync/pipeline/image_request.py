@@ -18,6 +18,29 @@ if TYPE_CHECKING:
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
+    from imagesync.pipeline.outputs import Output
+
+
+@dataclass(frozen=True)
+class RequestOptions:
+    """What is asked of an image besides its content.
+
+    Parameters
+    ----------
+    tags, no_cache, push, with_digest
+        As for :meth:`imagesync.session.Session.build`.
+    places
+        Where else the image is put.
+    is_locked
+        Whether it is the image of a lock file.
+    """
+
+    tags: tuple[str, ...] = ()
+    places: tuple[Output, ...] = ()
+    no_cache: bool = False
+    push: bool = False
+    with_digest: bool = False
+    is_locked: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,52 +55,51 @@ class ImageRequest:
         Looks for images, names and publishes them.
     builder
         Returns the builder of an image on a base image.
-    tags, no_cache, push
-        As for :meth:`imagesync.session.Session.build`.
-    is_locked
-        Whether it is the image of a lock file.
+    inputs
+        What the image is made from.
+    options
+        What is asked of it.
     """
 
     context: Context
     finder: ImageFinder
     builder: Callable[[BuildInputs, BaseImage], ImageBuilder]
-    tags: tuple[str, ...]
-    no_cache: bool
-    push: bool
-    is_locked: bool
+    inputs: BuildInputs
+    options: RequestOptions
 
-    def image(self, inputs: BuildInputs, *, with_digest: bool = False) -> Image:
-        """Return the image of *inputs*, found or built, and pushed if that was asked for.
-
-        *with_digest* is as for :meth:`imagesync.session.Session.build`.
-        """
-        finder, push = self.finder, self.push
+    def image(self) -> Image:
+        """Return the image, found or built, and pushed if that was asked for."""
+        finder, inputs, push = self.finder, self.inputs, self.options.push
         image, is_published = self._find(inputs, finder.known_hash(inputs))
         if image is None:
             image, is_published = self._build(inputs)
             if not push:
                 finder.complete(image)
-        if is_published or not (push or with_digest):
+        if is_published or not (push or self.options.with_digest):
             return image
-        artifacts = image.artifacts_digest if self.is_locked else ""
+        artifacts = image.artifacts_digest if self.options.is_locked else ""
         known = KnownHash(image.environment_hash, image.deviations, artifacts, image.verified_imports)
 
         def accepts(other: Image) -> bool:
             return finder.accepted(other, inputs, known) is not None
 
         published = (
-            finder.publish(image, tags=self.tags, rebuilt=self.no_cache, accepts=accepts)
+            finder.publish(image, tags=self.options.tags, rebuilt=self.options.no_cache, accepts=accepts)
             if push
             else finder.find_published(image, accepts=accepts)
         )
         return replace(published, deviations=image.deviations)
 
-    def attest(self, image: Image, inputs: BuildInputs) -> None:
+    def write(self, image: Image, place: Output) -> None:
+        """Put *image* in a further place."""
+        self.finder.write(image, place, tags=self.options.tags)
+
+    def attest(self, image: Image) -> None:
         """Attach SBOM and provenance to *image* in its registry."""
         from imagesync.pipeline.attest import attest
 
         def lock_and_base() -> tuple[Lock, BaseImage]:
-            checked = inputs.checked()
+            checked = self.inputs.checked()
             base = self.finder.base_to_lock_for(checked.plan)
             return checked.lock(base, checked.artifact_sources(for_files=True)), base
 
@@ -90,18 +112,18 @@ class ImageRequest:
 
         An image that was found gets the tags, and its deviations are reported.
         """
-        finder = self.finder
-        image = None if self.no_cache else finder.find(inputs, known)
+        finder, options = self.finder, self.options
+        image = None if options.no_cache else finder.find(inputs, known)
         is_published = False
         if image is None:
             image = finder.find_in_registry(
-                inputs, known, tags=self.tags, no_cache=self.no_cache, push=self.push
+                inputs, known, tags=options.tags, no_cache=options.no_cache, push=options.push
             )
-            is_published = image is not None and self.push and not self.tags
+            is_published = image is not None and options.push and not options.tags
         if image is None or known is None:
             return None, False
         finder.remember(inputs, known)
-        finder.tag(image, self.tags)
+        finder.tag(image, options.tags)
         if image.deviations:
             from imagesync.lock.lock import Deviation
 
@@ -133,7 +155,7 @@ class ImageRequest:
             image, is_published = self._find(builder.made_inputs, known)
             if image is not None:
                 return image, is_published
-            image = builder.build(tags=self.tags, no_cache=self.no_cache)
+            image = builder.build(tags=self.options.tags, no_cache=self.options.no_cache)
         known = known._replace(digest=image.environment_hash, deviations=image.deviations)
         finder.remember(builder.made_inputs, known)
         return image, False

@@ -17,7 +17,14 @@ from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
 from imagesync.image.layers.standalone_python import find_standalone, for_image
 from imagesync.image_layout import Label, image_tag
-from imagesync.pipeline.image_finder import RegistrySearch, accepted, base_inputs, known_hash, remember_known
+from imagesync.pipeline.image_finder import (
+    RegistrySearch,
+    accepted,
+    base_inputs,
+    known_hash,
+    needs_of_container,
+    remember_known,
+)
 from imagesync.pipeline.layout_base import check_python, known_layout_base, open_layout_base
 from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.known_hashes import KnownHash
     from imagesync.pipeline.layout_base import LayoutBase
     from imagesync.plan.plan import Plan
+    from imagesync.registry.manifest import Descriptor, Index
     from imagesync.registry.oci_image import OCIImage
 
 
@@ -183,17 +191,8 @@ class LayoutFinder:
         BuildError
             They do; the message names the setting.
         """
-        settings = self._context.settings
-        reasons = {
-            "apt": "installs Debian packages" if settings.apt else "",
-            "run": "runs commands" if settings.run else "",
-            "toolchain": "installs a compiler" if settings.toolchain else "",
-            "templates": "builds by a Dockerfile of your own" if settings.templates else "",
-            "strict": "imports modules in the finished image" if settings.strict else "",
-        }
-        for setting, reason in reasons.items():
-            if reason:
-                raise needs_container(setting, reason)
+        for setting, reason in needs_of_container(self._context.settings).items():
+            raise needs_container(setting, reason)
 
     def find_in_registry(
         self,
@@ -291,7 +290,7 @@ class LayoutFinder:
     def tag(self, image: Image, tags: Sequence[str]) -> None:
         """Give the image further names in the layout."""
         for tag in tags:
-            self.layout.put(self._image(image.reference), name=tag)
+            self.layout.put(self.stored(image), name=tag)
 
     def publish(
         self,
@@ -304,7 +303,7 @@ class LayoutFinder:
         """Return *image* with its digest, pushed under its own tag and *tags* that name a registry."""
         del rebuilt, accepts
         references = [image.reference, *(tag for tag in tags if parse_reference(tag).names_registry)]
-        stored = self._image(image.reference)
+        stored = self.stored(image)
         digest = self.registry.push(stored, references, base=self.base.source, cached=self._cached)
         return replace(image, digest=digest)
 
@@ -335,12 +334,30 @@ class LayoutFinder:
         LayoutError, EngineError, RegistryError
             It can't be read, or written there.
         """
+        stored = self.stored(image)
+        write_output(output, stored, reference=image.reference, tags=tags, context=self._context)
+
+    def stored(self, image: Image) -> OCIImage:
+        """Return *image* with a source of its layers."""
         if image.digest is not None and self.layout.index().find(image.reference) is None:
             # It was in the registry already, and wasn't needed here.
             self.registry.fetch(image)
-        write_output(
-            output, self._image(image.reference), reference=image.reference, tags=tags, context=self._context
-        )
+        return self._image(image.reference)
+
+    def manifest_of(self, image: Image) -> Descriptor | None:
+        """Return the descriptor of the manifest of *image*, or ``None`` if only its registry has it."""
+        found = self._built.get(image.reference)
+        entry = self.layout.index().find(image.reference) if found is None else found.descriptor
+        if entry is None or (image.digest is not None and not image.digest.endswith(entry.digest)):
+            return None
+        return entry
+
+    def keep_index(self, index: Index, references: Sequence[str]) -> None:
+        """Name *index* in the layout, if that has all its images."""
+        here = {entry.digest for entry in self.layout.index().manifests}
+        if all(entry.digest in here for entry in index.manifests):
+            for reference in references:
+                self.layout.put_index(index, name=reference)
 
     def _image(self, reference: str) -> OCIImage:
         if reference in self._built:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Literal
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import split_reference
 from imagesync.errors import UsageError
-from imagesync.registry.archive import write_docker_archive, write_oci_archive
+from imagesync.registry.archive import write_docker_archive, write_index_archive, write_oci_archive
 from imagesync.registry.oci_layout import ImageLayout
 
 if TYPE_CHECKING:
     from imagesync.pipeline.context import Context
+    from imagesync.registry.manifest import Index
     from imagesync.registry.oci_image import OCIImage
 
 Kind = Literal["oci", "oci-archive", "docker-archive", "docker", "registry"]
@@ -90,3 +91,18 @@ def write_output(
     elif output.kind == "docker":
         with context.open_engine() as engine:
             engine.load(image, references=(reference, *tags), progress=context.progress)
+
+
+def write_index(output: Output, index: Index, images: Sequence[OCIImage], *, reference: str) -> None:
+    """Write *index* and its *images* to a folder or an archive; each layer once.
+
+    Raises
+    ------
+    LayoutError
+        It can't be written.
+    """
+    name = output.name or split_reference(reference)[1]
+    if output.kind == "oci":
+        ImageLayout(Path(output.path)).put_index(index, name=name, images=images)
+    elif output.kind == "oci-archive":
+        write_index_archive(index, images, Path(output.path), name=name)

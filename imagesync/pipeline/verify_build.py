@@ -17,7 +17,7 @@ from imagesync.core.scratch import scratch_folder
 from imagesync.errors import UsageError, VerifyError
 from imagesync.image.layers.difference import first_difference
 from imagesync.image_layout import Label
-from imagesync.pipeline.image_request import ImageRequest
+from imagesync.pipeline.image_request import ImageRequest, RequestOptions
 from imagesync.pipeline.layer_builder import LayerBuilder
 from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.pipeline.local_images import find_local_image, takes_without_tls
@@ -89,13 +89,11 @@ def verify_build(
                     again,
                     finder,
                     lambda inputs, base: LayerBuilder(inputs, base, finder),
-                    (),
+                    inputs,
                     # Else the image that is to be verified would be found, and compared with itself.
-                    no_cache=True,
-                    push=False,
-                    is_locked=False,
+                    RequestOptions(no_cache=True),
                 )
-                built = request.image(inputs)
+                built = request.image()
                 found = finder.layout.index().find(built.reference)
                 assert found is not None  # noqa: S101  it was built
                 difference = first_difference(finder.layout.image(found), image)

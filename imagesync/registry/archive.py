@@ -28,6 +28,7 @@ from imagesync.errors import LayoutError
 from imagesync.registry.blob_folder import BLOBS
 from imagesync.registry.config import parse_config
 from imagesync.registry.manifest import (
+    INDEX,
     LAYER,
     LAYER_GZIP,
     LAYER_ZSTD,
@@ -68,6 +69,33 @@ def write_oci_archive(image: OCIImage, path: Path, *, name: str = "") -> None:
     """
     with _replacing(path) as file:
         write_archive(image, file, name=name)
+
+
+def write_index_archive(index: Index, images: Sequence[OCIImage], path: Path, *, name: str) -> None:
+    """Write *index* and its *images* as an OCI layout in one file, with each blob once.
+
+    Raises
+    ------
+    LayoutError
+        The file can't be written.
+    """
+    content = index.to_json()
+    entry = Descriptor.of(content, INDEX)
+    documents = {
+        LAYOUT_FILE: LAYOUT_CONTENT,
+        INDEX_FILE: Index((entry.named(name),)).to_json(),
+        _blob(entry): content,
+    }
+    for image in images:
+        documents[_blob(image.descriptor)] = image.content
+        documents[_blob(image.manifest.config)] = image.config_content
+    layers = {layer.digest: (layer, image) for image in images for layer in image.manifest.layers}
+    with _replacing(path) as file:
+        for member, document in documents.items():
+            _add(file, member, len(document), [document])
+        for layer, image in layers.values():
+            _add(file, _blob(layer), layer.size, image.layers.read(layer))
+        file.write(b"\0" * 2 * tarfile.BLOCKSIZE)
 
 
 def write_docker_archive(image: OCIImage, path: Path, *, references: Sequence[str] = ()) -> None:

@@ -190,6 +190,11 @@ class Index:
     manifests: tuple[Descriptor, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    @property
+    def digest(self) -> str:
+        """Return the digest of the index in canonical JSON."""
+        return sha256(self.to_json())
+
     def to_json(self) -> bytes:
         """Return the index in canonical JSON."""
         document: dict[str, Any] = {

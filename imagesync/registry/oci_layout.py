@@ -16,6 +16,7 @@ from imagesync.core.files import replacing
 from imagesync.errors import LayoutError
 from imagesync.registry.blob_folder import PARTIAL, BlobFolder
 from imagesync.registry.manifest import (
+    INDEX,
     REF_NAME,
     Descriptor,
     Index,
@@ -65,15 +66,31 @@ class ImageLayout(BlobFolder):
         without
             Digests of layers to leave out, which are to be had elsewhere.
         """
+        return self._enter(image.descriptor, name, lambda: self._add(image, without))
+
+    def put_index(self, index: Index, *, name: str, images: Sequence[OCIImage] = ()) -> Descriptor:
+        """Add an index, and name it.
+
+        Parameters
+        ----------
+        images
+            Those of its images that the layout lacks; they get no names of their own.
+        """
+        content = index.to_json()
 
         def fill() -> None:
-            for layer in image.manifest.layers:
-                if layer.digest not in without:
-                    self.copy(layer, image.layers.read(layer))
-            self.add_bytes(image.config_content, image.manifest.config.media_type)
-            self.add_bytes(image.content, image.descriptor.media_type)
+            for image in images:
+                self._add(image)
+            self.add_bytes(content, INDEX)
 
-        return self._enter(image.descriptor, name, fill)
+        return self._enter(Descriptor.of(content, INDEX), name, fill)
+
+    def _add(self, image: OCIImage, without: Collection[str] = ()) -> None:
+        for layer in image.manifest.layers:
+            if layer.digest not in without:
+                self.copy(layer, image.layers.read(layer))
+        self.add_bytes(image.config_content, image.manifest.config.media_type)
+        self.add_bytes(image.content, image.descriptor.media_type)
 
     def put_manifest(
         self,

@@ -16,7 +16,7 @@ from imagesync.core.image_reference import parse_reference
 from imagesync.core.progress import Progress
 from imagesync.core.text import counted
 from imagesync.errors import RegistryError
-from imagesync.registry.manifest import Descriptor, Manifest, parse_manifest
+from imagesync.registry.manifest import INDEX, Descriptor, Index, Manifest, parse_manifest
 from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.repository import Repository
 from imagesync.registry.transfer import Stoppable, in_parallel
@@ -100,6 +100,24 @@ def push_image(
     if cache is not None:
         write_cache(_cache_file(cache, repository.reference.name), image.digest, key=_FORMAT)
     return Pushed(reference, push.sent, push.mounted)
+
+
+def push_index(index: Index, repository: Repository, *, tags: Sequence[str], progress: Progress) -> str:
+    """Push an index, whose manifests the repository has, under some tags; return it with its digest.
+
+    Raises
+    ------
+    RegistryError
+        The registry refuses, or has something else afterwards.
+    """
+    content, digest = index.to_json(), index.digest
+    missing = [tag for tag in tags if repository.head(tag) != digest]
+    for tag in missing:
+        repository.put_manifest(content, INDEX, tag)
+        _check(repository, tag, digest)
+    reference = f"{repository.name}@{digest}"
+    progress.line(f"Pushed the index {reference}" if missing else f"The registry has it already: {reference}")
+    return reference
 
 
 def was_pushed_to(repository: str, cache: Path) -> bool:

@@ -23,17 +23,12 @@ def test_platform_that_is_named_twice_is_one(names: tuple[str, ...]) -> None:
     Context(Settings(platforms=names)).check_platforms()
 
 
-@pytest.mark.parametrize("for_image", [False, True])
-def test_two_platforms_are_refused_with_their_origin_and_what_takes_them(*, for_image: bool) -> None:
+def test_two_platforms_are_refused_with_their_origin_and_what_takes_them() -> None:
     names = ("linux/amd64", "linux/arm64")
     context = Context(Settings(platforms=names, origins={"platforms": "imagesync.toml"}))
     with pytest.raises(UsageError, match=r"imagesync\.toml names linux/amd64 and linux/arm64\.") as caught:
-        context.check_platforms(for_image=for_image)
-    assert caught.value.message.startswith("Images" if for_image else "This is for one")
-
-
-def test_image_of_the_default_platform_is_allowed() -> None:
-    Context(Settings(platforms=("linux/amd64", "linux/amd64"))).check_platforms(for_image=True)
+        context.check_platforms()
+    assert caught.value.message.startswith("This is for one")
 
 
 def test_several_platforms_make_a_context_for_each_and_one_makes_none() -> None:

@@ -1,0 +1,75 @@
+"""From what a command asks for to the requests that answer it: one image, or one for each platform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from imagesync.errors import UsageError
+from imagesync.pipeline.builders import answering_finder, open_builder, open_finder
+from imagesync.pipeline.engine_finder import EngineFinder
+from imagesync.pipeline.environment_inputs import EnvironmentInputs, planned_without_engine
+from imagesync.pipeline.image_request import ImageRequest, RequestOptions
+from imagesync.pipeline.index_request import IndexRequest
+
+if TYPE_CHECKING:
+    from imagesync.pipeline.context import Context
+    from imagesync.pipeline.image_finder import ImageFinder
+    from imagesync.pipeline.inputs import BuildInputs
+
+InputsOf = Callable[["ImageFinder"], "BuildInputs"]
+
+
+@contextmanager
+def open_requests(
+    targets: Sequence[tuple[Context, InputsOf]], options: RequestOptions
+) -> Iterator[ImageRequest | IndexRequest]:
+    """Give the request for the image of a context, or for the index of the images of several ones.
+
+    Parameters
+    ----------
+    targets
+        For each platform its context, and a function that returns what its image is made from.
+    options
+        What is asked of the image.
+
+    Raises
+    ------
+    UsageError, EngineError
+        It can't be built in the way that the settings ask for.
+    """
+    if len(targets) == 1:
+        context, inputs_of = targets[0]
+        with _open_request(context, inputs_of, options) as request:
+            yield request
+        return
+    index_options = IndexRequest.options_of_images(options)
+    with ExitStack() as stack:
+        requests = {
+            context.platform: stack.enter_context(
+                _open_request(context, inputs_of, index_options, is_one_of_several=True)
+            )
+            for context, inputs_of in targets
+        }
+        yield IndexRequest(requests, options)
+
+
+@contextmanager
+def _open_request(
+    context: Context, inputs_of: InputsOf, options: RequestOptions, *, is_one_of_several: bool = False
+) -> Iterator[ImageRequest]:
+    asked = open_finder(context, options.places, is_one_of_several=is_one_of_several)
+    asked.query_in_background()
+    inputs = inputs_of(asked)
+    with closing(answering_finder(asked, context, options.places)) as finder:
+        if is_one_of_several and isinstance(finder, EngineFinder) and not options.push:
+            raise UsageError(
+                "A container engine keeps no index, so images for several platforms are pushed.",
+                hint="Push them (--push), build without the engine (--builder oci), or name one platform with"
+                " --platform.",
+            )
+        if finder is not asked and isinstance(inputs, EnvironmentInputs):
+            inputs = planned_without_engine(inputs)
+        yield ImageRequest(context, finder, partial(open_builder, finder), inputs, options)
