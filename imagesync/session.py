@@ -169,7 +169,7 @@ class Session:
         from imagesync.pipeline.freeze import freeze
 
         with base_finder(self.context) as answering:
-            inputs = self._build_inputs().checked(for_lock=True)
+            inputs = self._build_inputs().checked(for_lock=True, for_files=True)
             finder = answering()
             builder = open_builder(finder, inputs, finder.base_to_lock_for(inputs.plan), for_files=True)
             return freeze(inputs.plan, builder.lock, builder.sources, with_pip=with_pip)

@@ -211,25 +211,18 @@ def lock_sections(locks: Sequence[Lock]) -> Iterator[Section]:
 
     What the locks of several platforms share comes first.
     """
-    if len(locks) == 1:
-        yield from _sections(locks[0])
-    else:
-        deviations, deviation_rests = divided([lock.deviations for lock in locks])
-        vendored, vendored_rests = divided([lock.vendored for lock in locks], _unplanned)
-        conda, conda_rests = divided([lock.conda for lock in locks], _unplanned)
-        packages, package_rests = divided([lock.packages for lock in locks], _unplanned)
-        yield from _sections(
-            replace(locks[0], deviations=deviations, vendored=vendored, conda=conda, packages=packages)
-        )
-        for number, lock in enumerate(locks):
-            rest = replace(
-                lock,
-                deviations=deviation_rests[number],
-                vendored=vendored_rests[number],
-                conda=conda_rests[number],
-                packages=package_rests[number],
-            )
-            yield from titled(str(lock.target.platform), _sections(rest))
+    deviations, deviation_rests = divided([lock.deviations for lock in locks])
+    vendored, vendored_rests = divided([lock.vendored for lock in locks], _unplanned)
+    conda, conda_rests = divided([lock.conda for lock in locks], _unplanned)
+    packages, package_rests = divided([lock.packages for lock in locks], _unplanned)
+    platforms = [str(lock.target.platform) for lock in locks]
+    yield from deviation_sections(deviations)
+    for platform, own in zip(platforms, deviation_rests, strict=True):
+        yield from titled(platform, deviation_sections(own))
+    yield from _artifact_sections(vendored, conda, packages)
+    for number, platform in enumerate(platforms):
+        rest = _artifact_sections(vendored_rests[number], conda_rests[number], package_rests[number])
+        yield from titled(platform, rest)
     yield Section(title="", notes=tuple(note for lock in locks for note in _notes(lock)))
 
 
@@ -240,21 +233,21 @@ def _unplanned(package: LockedConda | LockedPackage | VendoredPackage) -> object
     return replace(package, planned=None)
 
 
-def _sections(lock: Lock) -> Iterator[Section]:
-    yield from deviation_sections(lock.deviations)
-    if lock.repacked:
-        rows = [Row((p.name, p.version, p.repacked), "warning") for p in lock.repacked]
+def _artifact_sections(
+    vendored: Sequence[VendoredPackage], conda: Sequence[LockedConda], packages: Sequence[LockedPackage]
+) -> Iterator[Section]:
+    if repacked := [package for package in vendored if package.repacked]:
+        rows = [Row((p.name, p.version, p.repacked), "warning") for p in repacked]
         title = f"{counted(len(rows), 'package')} repacked from the installed files"
         headers = ("package", "version", "reason")
         yield Section(title, headers, tuple(rows), tone="warning", shared=2, wraps=True)
-    local = [package for package in lock.vendored if not package.repacked]
-    if local:
+    if local := [package for package in vendored if not package.repacked]:
         rows = [Row((p.name, p.version, p.planned.source.description)) for p in local]
         yield Section("wheels made on this machine", ("package", "version", "source"), tuple(rows))
-    if lock.conda:
-        yield _conda_section(lock.conda)
-    if lock.packages:
-        yield _index_section(lock.packages)
+    if conda:
+        yield _conda_section(conda)
+    if packages:
+        yield _index_section(packages)
 
 
 def _notes(lock: Lock) -> tuple[str, ...]:

@@ -79,14 +79,17 @@ def print_plan(*plans: Plan, stream: TextIO | None = None, every: bool = False) 
 
 def plan_sections(plans: Sequence[Plan]) -> tuple[Section, ...]:
     """Return the tables of plans: what differs, packages by level, the closest first, what is left out."""
-    return (*_by_platform(plans, _sections), _plan_summary(plans))
+    return (*_by_platform(plans, _warnings), *_by_platform(plans, _sections), _plan_summary(plans))
+
+
+def _warnings(plan: Plan) -> tuple[Section, ...]:
+    return (*_differing_section(plan), *_missed_section(plan))
 
 
 def _sections(plan: Plan) -> tuple[Section, ...]:
     levels = [_level_section(plan, level) for level in Level]
     rest = [package for package in plan.left_out if not package.missed]
-    sections = [*_differing_section(plan), *_missed_section(plan)]
-    sections += [section for section in levels if section.rows]
+    sections = [section for section in levels if section.rows]
     sections += _left_out_section(f"left out: {counted(len(rest), 'package')} not in the image", rest)
     return (*sections, *code_sections(plan.code), *finding_sections(plan.findings))
 
@@ -95,7 +98,12 @@ def short_sections(plans: Sequence[Plan]) -> tuple[Section, ...]:
     """Return plans in short: what differs, is left out or needs attention, and the number of packages."""
     nothing = () if any(map(_differing_section, plans)) else (Section(_NOTHING_DIFFERS),)
     hint = "Every package with its reason: imagesync plan --all"
-    return (*nothing, *_by_platform(plans, _short_sections), _plan_summary(plans, hint=hint))
+    return (
+        *nothing,
+        *_by_platform(plans, _warnings),
+        *_by_platform(plans, _short_sections),
+        _plan_summary(plans, hint=hint),
+    )
 
 
 def _short_sections(plan: Plan) -> tuple[Section, ...]:
@@ -107,8 +115,6 @@ def _short_sections(plan: Plan) -> tuple[Section, ...]:
     left_out = (Section(f"left out ({sum(map(len, reasons.values()))})", rows=rows),) if rows else ()
     serious = [finding for finding in plan.findings if finding.severity is not Severity.INFO]
     return (
-        *_differing_section(plan),
-        *_missed_section(plan),
         *left_out,
         *code_sections(plan.code),
         *finding_sections(serious),

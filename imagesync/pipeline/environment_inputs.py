@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Severity
-from imagesync.errors import InconsistentEnvironment, UnsolvableError
+from imagesync.errors import InconsistentEnvironment, UnsolvableError, WheelError
 from imagesync.pipeline.environment_hash import (
     BaseInputs,
     EnvironmentContent,
@@ -259,7 +259,7 @@ class EnvironmentInputs:
         compiled = (p.installed for p in self.plan.packages if p.name in names and not p.vendored)
         return any(package is not None and bool(package.tags) and is_pure(package) for package in compiled)
 
-    def checked(self, *, for_lock: bool = False) -> EnvironmentInputs:
+    def checked(self, *, for_lock: bool = False, for_files: bool = False) -> EnvironmentInputs:
         """Return the inputs after a check of the environment, of which findings are reported.
 
         Only what isn't found goes through here: the environment of an image that exists was checked before.
@@ -268,16 +268,25 @@ class EnvironmentInputs:
         ----------
         for_lock
             Whether only a lock is made: warnings about files and loose code don't concern it.
+        for_files
+            Whether wheels are made for it, too.
 
         Raises
         ------
         InconsistentEnvironment
             Installed packages contradict each other.
+        WheelError
+            A wheel can't be made for the image's platform.
         """
-        from imagesync.plan.checks.sources import unmet_requirements
+        from imagesync.plan.checks.sources import unbuildable_wheels, unmet_requirements
 
+        if for_files and (finding := next(unbuildable_wheels(self.plan), None)):
+            raise WheelError(finding.message, hint=finding.hint)
         if for_lock:
-            warnings: Iterable[Finding] = unmet_requirements(self.plan, self.environment)
+            warnings: Iterable[Finding] = (
+                *unbuildable_wheels(self.plan),
+                *unmet_requirements(self.plan, self.environment),
+            )
         else:
             warnings = image_findings(self.plan, self.environment, self.context)
         for finding in (*self.plan.findings, *warnings):

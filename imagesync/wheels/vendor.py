@@ -145,15 +145,15 @@ class _Maker:
         """Return the distributions of the scanned interpreter."""
         return installed_requirements(self.python)
 
-    def key(self, package: VendoredPackage, content: str = "", *, isolated: bool) -> str:
-        """Return the key of a wheel in the store, over everything that it depends on."""
-        parts = (
-            package.name,
-            package.version,
-            content or package.content,
-            self.python.minor,
-            self.target.platform.name,
-        )
+    def key(
+        self, package: VendoredPackage, content: str = "", *, isolated: bool, is_pure: bool = False
+    ) -> str:
+        """Return the key of a wheel in the store, over everything that it depends on.
+
+        A pure wheel is for every platform.
+        """
+        platform = "any" if is_pure else self.target.platform.name
+        parts = (package.name, package.version, content or package.content, self.python.minor, platform)
         identity = "\0".join((str(_FORMAT), *parts, self.python.platform))
         if not isolated:
             identity += f"\0no-isolation\0{self.installed.digest}"
@@ -175,10 +175,10 @@ class _Maker:
         WheelError
             The wheel requires a newer glibc than the image has.
         """
-        isolated = self._is_isolated(package)
-        stored = self.store.recall(self.key(package, isolated=isolated), progress=self.progress)
-        if stored is None and self._may_retry(package):
-            stored = self.store.recall(self.key(package, isolated=False), progress=self.progress)
+        ways = [self._is_isolated(package), *([False] if self._may_retry(package) else [])]
+        keys = (self.key(package, isolated=way, is_pure=pure) for way in ways for pure in (False, True))
+        found = (self.store.recall(key, progress=self.progress) for key in keys)
+        stored = next(filter(None, found), None)
         if stored is not None and not is_pure(stored.filename):
             check_wheel(stored.path, filename=stored.filename, target=self.target)
         return None if stored is None else VendoredWheel(stored, package.content)
@@ -203,7 +203,8 @@ class _Maker:
                     self._check(package, wheel)
                     self.report_other_files(package, wheel)
                     made = VendoredWheel(self.store.add_file(wheel), content)
-                self.store.remember(self.key(package, content, isolated=isolated), made.wheel)
+                key = self.key(package, content, isolated=isolated, is_pure=is_pure(made.wheel.filename))
+                self.store.remember(key, made.wheel)
         task.advance(1)
         return made
 

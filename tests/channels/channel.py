@@ -18,7 +18,7 @@ from rattler.index import index_fs
 from tests.channels.archive import CondaPackage, write_package
 from tests.channels.content import packages
 
-SUBDIRS = ("noarch", "linux-64", "osx-arm64", "win-64")
+SUBDIRS = ("noarch", "linux-64", "linux-aarch64", "osx-arm64", "win-64")
 _DAY = 24 * 3600
 _WORK = Path(__file__).parents[2] / ".work" / "channels"
 

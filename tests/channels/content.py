@@ -104,17 +104,29 @@ def packages(work: Path) -> Iterator[CondaPackage]:
         (work / folder).mkdir(parents=True)
     interpreter = Interpreter(work / "elf")
     minor = interpreter.minor
-    yield from interpreter.packages()
+    native = list(interpreter.packages())
+    yield from native
+    yield from _arm64(native)
     wheels = list(take_apart(WHEELS, work / "target", sys.executable))
     for wheel in wheels:
         yield from _from_wheel(wheel, minor)
     yield from _dask()
     yield from _base(minor)
     yield from _native(work / "c")
-    for subdir in ("osx-arm64", "win-64"):
+    for subdir in ("linux-aarch64", "osx-arm64", "win-64"):
         yield from _foreign(subdir, interpreter, {NAMES.get(w.name, w.name): w.version for w in wheels})
     yield from _drifting(minor)
     yield from _odd(minor)
+
+
+def _arm64(native: list[CondaPackage]) -> Iterator[CondaPackage]:
+    """Yield Python and its libraries for linux-aarch64, in the versions of linux-64: to be read alone."""
+    for package in native:
+        if package.name == "python":
+            double = foreign_python("linux-aarch64", package.version)
+            yield replace(double, depends=package.depends)
+        else:
+            yield generic(package.name, package.version, subdir="linux-aarch64", depends=package.depends)
 
 
 def _from_wheel(wheel: Installed, minor: str) -> Iterator[CondaPackage]:
@@ -216,21 +228,28 @@ def _native(work: Path) -> Iterator[CondaPackage]:
 
 
 def _foreign(subdir: str, interpreter: Interpreter, versions: dict[str, str]) -> Iterator[CondaPackage]:
-    """Yield what a macOS or a Windows machine has: to be read, not to be run."""
+    """Yield what a machine of another platform has: to be read, not to be run."""
     minor = interpreter.minor
-    yield foreign_python(subdir, interpreter.version)
-    if not interpreter.version.endswith(".0"):  # a patch level that no Linux has
-        patch = int(interpreter.version.rpartition(".")[2]) - 1
-        yield foreign_python(subdir, f"{minor}.{patch}")
-    for name, version in (("openssl", "3.0.14"), ("libffi", "3.4.4"), ("libblas", "3.9.0")):
+    others = [("libblas", "3.9.0")]
+    if subdir != "linux-aarch64":
+        yield foreign_python(subdir, interpreter.version)
+        others += [("openssl", "3.0.14"), ("libffi", "3.4.4")]
+        if not interpreter.version.endswith(".0"):  # a patch level that no Linux has
+            patch = int(interpreter.version.rpartition(".")[2]) - 1
+            yield foreign_python(subdir, f"{minor}.{patch}")
+    for name, version in others:
         yield generic(name, version, subdir=subdir, files={f"share/{name}/version": File(version.encode())})
-    below = (
-        ("__osx >=11.0", "libcxx >=19") if subdir == "osx-arm64" else ("vc >=14.2,<15", "ucrt >=10.0.20348.0")
-    )
+    below = {
+        "linux-aarch64": ("__glibc >=2.17,<3.0.a0",),
+        "osx-arm64": ("__osx >=11.0", "libcxx >=19"),
+        "win-64": ("vc >=14.2,<15", "ucrt >=10.0.20348.0"),
+    }[subdir]
     for name in _FOREIGN:
         dist = "msgpack" if name == "msgpack-python" else name
         depends = (*DEPENDS.get(name, ()), *below)
         yield platform_pure(name, versions[name], subdir, minor, dist=dist, depends=depends)
+    if subdir == "linux-aarch64":
+        return
     if subdir == "osx-arm64":
         yield generic("libcxx", "19.1.7", subdir=subdir, depends=("__osx >=11.0",))
         yield platform_pure("appnope", "0.1.4", subdir, minor, tag="py3-none-any")
@@ -244,17 +263,20 @@ def _foreign(subdir: str, interpreter: Interpreter, versions: dict[str, str]) ->
 def _drifting(minor: str) -> Iterator[CondaPackage]:
     """Yield packages whose versions differ from platform to platform.
 
-    - ``trellis`` 1.4.2 isn't there for Linux, and ``~=1.4.2`` has neighbours.
-    - ``lattice`` 3.1.0 isn't there for Linux, and nothing near it.
+    - ``trellis`` 1.4.2 isn't there for Linux, and ``~=1.4.2`` has neighbours; linux-aarch64 has others again.
+    - ``lattice`` 3.1.0 isn't there for Linux, and nothing near it; linux-aarch64 has none at all.
     - ``gazebo`` 1.0.0 has another dependency on Linux.
     - ``prism`` 1.0.0 has builds with and without MPI, and for Windows one for CUDA that Linux lacks.
     """
     everywhere = {"linux-64": ("1.4.0", "1.4.1", "1.4.5", "1.5.0", "2.0.0")}
     for subdir in ("osx-arm64", "win-64"):
         everywhere[subdir] = ("1.4.0", "1.4.2", "2.0.0")
+    everywhere["linux-aarch64"] = ("1.4.3", "1.5.0")
     for subdir, versions in everywhere.items():
         for version in versions:
             yield platform_pure("trellis", version, subdir, minor)
+        if subdir == "linux-aarch64":
+            continue
         yield platform_pure("lattice", "2.9.0" if subdir == "linux-64" else "3.1.0", subdir, minor)
         yield platform_pure(
             "gazebo", "1.0.0", subdir, minor, depends=("arbor >=1",) if subdir == "linux-64" else ()

@@ -14,6 +14,11 @@ from tests.channels.archive import PLACEHOLDER, CondaPackage, File
 from tests.channels.wheels import as_conda_leaves
 from tests.indexes.wheels import make_wheel
 
+# e_ident, e_type and e_machine of ELF; magic number and CPU type of Mach-O.
+_HEADS = {
+    "linux-aarch64": b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HH", 3, 183),
+    "osx-arm64": struct.pack("<II", 0xFEEDFACF, 0x0100000C),
+}
 SITE_PACKAGES = {"win-64": "Lib/site-packages"}
 
 
@@ -94,7 +99,12 @@ def platform_pure(
     dist: str = "",
 ) -> CondaPackage:
     """Return a package for one platform and one Python that holds one small distribution."""
-    tags = {"linux-64": "manylinux_2_17_x86_64", "osx-arm64": "macosx_11_0_arm64", "win-64": "win_amd64"}
+    tags = {
+        "linux-64": "manylinux_2_17_x86_64",
+        "linux-aarch64": "manylinux_2_17_aarch64",
+        "osx-arm64": "macosx_11_0_arm64",
+        "win-64": "win_amd64",
+    }
     digits = minor.replace(".", "")
     files = distribution(
         dist or name,
@@ -116,7 +126,7 @@ def generic(name: str, version: str, *, subdir: str = "noarch", **options: Any) 
 
 
 def foreign_python(subdir: str, version: str) -> CondaPackage:
-    """Return a Python for ``osx-arm64`` or ``win-64``: the head of an executable, and a piece of library."""
+    """Return a Python of another platform: the head of an executable, and a piece of library."""
     minor = version.rpartition(".")[0]
     if subdir == "win-64":
         executable, header, library = "python.exe", "include/patchlevel.h", "Lib"
@@ -125,7 +135,7 @@ def foreign_python(subdir: str, version: str) -> CondaPackage:
     else:
         executable = f"bin/python{minor}"
         header, library = f"include/python{minor}/patchlevel.h", f"lib/python{minor}"
-        head = struct.pack("<II", 0xFEEDFACF, 0x0100000C) + bytes(200)
+        head = _HEADS[subdir] + bytes(200)
     files = {
         executable: File(head, executable=True),
         header: File(f'#define PY_VERSION "{version}"\n'.encode()),
@@ -135,6 +145,7 @@ def foreign_python(subdir: str, version: str) -> CondaPackage:
         files["bin/python"] = File(link=f"python{minor}")
         files["bin/python3"] = File(link=f"python{minor}")
     depends = {
+        "linux-aarch64": (),
         "osx-arm64": ("__osx >=11.0", "openssl >=3,<4.0a0", "libffi >=3.4,<4.0a0", "tzdata"),
         "win-64": (
             "openssl >=3,<4.0a0",

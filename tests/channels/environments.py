@@ -18,6 +18,7 @@ _CACHE = Path(__file__).parents[2] / ".work" / "channels" / "packages"
 # What a solver is told of the machine that an environment is made for.
 VIRTUAL_PACKAGES = {
     "linux-64": {"__unix": "0", "__linux": "6.1", "__glibc": "2.36", "__archspec": "1"},
+    "linux-aarch64": {"__unix": "0", "__linux": "6.1", "__glibc": "2.36", "__archspec": "1"},
     "osx-arm64": {"__unix": "0", "__osx": "14.5", "__archspec": "1"},
     "win-64": {"__win": "10", "__archspec": "1"},
 }
@@ -75,7 +76,7 @@ def make_conda_environment(
     specs
         Match specs; each is noted as requested in the record of its package.
     platform
-        ``linux-64``, ``osx-arm64`` or ``win-64``; those of other systems can only be read.
+        ``linux-64``, ``linux-aarch64``, ``osx-arm64`` or ``win-64``; those of others can only be read.
     forced
         ``name=version``, taken as they are after the solve, whatever depends on what: an environment as
         somebody leaves it who doesn't listen to the solver.

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.names import Level
-from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import DeviationError, FetchError, HashMismatch, LockError, UnsolvableError
 from imagesync.lock.conda.preferences import variant_of
@@ -58,7 +57,7 @@ class Bench:
         return self.session.inputs().plan
 
     def target(self, plan: Plan) -> Target:
-        return Target(LINUX_AMD64, plan.python.version, (2, 36))
+        return Target(plan.platform, plan.python.version, (2, 36))
 
     def sources(self, plan: Plan) -> ArtifactSources:
         return open_artifact_sources(plan, self.session.context)
@@ -66,7 +65,7 @@ class Bench:
     def lock(self, *, glibc: tuple[int, int] = (2, 36)) -> Lock:
         plan = self.plan()
         sources = self.sources(plan)
-        target = Target(LINUX_AMD64, plan.python.version, glibc)
+        target = Target(plan.platform, plan.python.version, glibc)
         return make_lock(
             plan,
             target=target,
@@ -109,9 +108,15 @@ def copied_channel(channel: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(channel, tmp_path / "channel", copy_function=shutil.os.link))
 
 
-def unpack(environment: CondaEnvironment, name: str, version: str, requires: Sequence[str] = ()) -> None:
+def unpack(
+    environment: CondaEnvironment,
+    name: str,
+    version: str,
+    requires: Sequence[str] = (),
+    tag: str = "py3-none-any",
+) -> None:
     """Leave a wheel as pip leaves it, in an environment whose interpreter may be none of this machine's."""
-    _, data = make_wheel(name, version, requires=requires)
+    _, data = make_wheel(name, version, requires=requires, tag=tag)
     with zipfile.ZipFile(io.BytesIO(data)) as wheel:
         wheel.extractall(environment.site_packages)
     (environment.site_packages / f"{name}-{version}.dist-info" / "INSTALLER").write_text("pip\n")

@@ -121,8 +121,8 @@ def unbuildable_wheels(plan: Plan) -> Iterator[Finding]:
                 f"{package.name} {package.version} has extension modules, and its wheel is made on this "
                 f"machine ({python.platform}), which can't build it for {platform}.",
                 package=package.name,
-                hint=f"Publish a wheel for {platform.machine} on an index and install that, or leave the "
-                f"package out: --ignore {package.name}",
+                hint=f"Lock on a {platform} machine, or publish a wheel for {platform.machine} on an index "
+                f"and install that, or leave the package out: --ignore {package.name}",
             )
 
 
