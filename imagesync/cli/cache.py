@@ -11,6 +11,7 @@ from imagesync.cli.options import Group, cache_option, format_option, session_of
 from imagesync.cli.output import print_json
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.core.text import counted, format_size
+from imagesync.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -52,6 +53,11 @@ def info(context: click.Context, /, output: str, **options: object) -> None:
     "--images", is_flag=True, help="Remove images in the engine that no container uses, instead of files."
 )
 @click.option(
+    "--archives",
+    is_flag=True,
+    help="Remove only wheels and conda archives whose parts of layers are kept for builds without an engine.",
+)
+@click.option(
     "--keep",
     type=click.IntRange(min=0),
     default=3,
@@ -69,15 +75,22 @@ def prune(
     output: str,
     older_than: int | None,
     images: bool,
+    archives: bool,
     keep: int,
     **options: object,
 ) -> None:
     """Remove artifacts, cache entries and logs; later commands fetch again what they need."""
+    if images and archives:
+        raise UsageError("--images and --archives can't be given together.", hint="Give one at a time.")
     if images:
         _prune_images(session_of(context, options).context, keep=keep, output=output)
         return
     seconds = None if older_than is None else older_than * 86_400
     shared = session_of(context, options).context
+    if archives:
+        removed = shared.store.prune_archives(older_than=seconds)
+        print_json(removed.to_dict()) if output == "json" else print_removed(removed)
+        return
     removed = shared.store.prune(older_than=seconds)
     since = None if seconds is None else time.time() - seconds
     layout = _layout(shared).collect(unused_since=since)

@@ -8,40 +8,43 @@ mounts their layers, and fetches and compiles none of them. The contents of base
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import astuple, dataclass, field, replace
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.limits import inflate
-from imagesync.core.names import canonical_name
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.image.layers.base_contents import base_key, recall_base, remember_base
-from imagesync.image.layers.conda_parts import CondaFacts, KnownConda
-from imagesync.image.layers.entries import END, FolderAttributes
+from imagesync.image.layers.entries import END
 from imagesync.image.layers.layer import Layer
-from imagesync.image.layers.parts import FORMAT, Part
-from imagesync.image.layers.wheel_parts import KnownWheel
-from imagesync.lock.conda.archive_files import ArchiveFiles
+from imagesync.pipeline.package_facts import (
+    conda_facts,
+    known_conda,
+    known_part,
+    known_wheel,
+    part_facts,
+    wheel_facts,
+)
 from imagesync.registry.layer_cache import CacheEntry, push_layer_cache, read_layer_cache
 from imagesync.registry.manifest import Descriptor, canonical_json, is_digest, parse_json
 from imagesync.registry.oci_image import read_document
 from imagesync.registry.upload import upload
-from imagesync.store.store import StoredFile
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesync.core.progress import Progress
     from imagesync.image.layers.compression import Compression
-    from imagesync.image.layers.conda_parts import CondaPart
-    from imagesync.image.layers.wheel_parts import WheelPart
+    from imagesync.image.layers.conda_parts import CondaPart, KnownConda
+    from imagesync.image.layers.parts import Part
+    from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart
+    from imagesync.lock.conda.archive_files import ArchiveFiles
     from imagesync.lock.locked_packages import LockedConda, LockedPackage
+    from imagesync.pipeline.package_facts import MakePart, PartSources
     from imagesync.registry.repository import Repository
     from imagesync.store.store import Store
 
@@ -50,36 +53,6 @@ _MOST_CONTENT: Final = 64 << 20
 """Of an uncompressed document, in bytes: the files of 100 large wheels have 10 MB."""
 _MOST_PACKAGES: Final = 20
 """Conda packages in one document."""
-
-
-@dataclass(frozen=True)
-class PartSources:
-    """What the parts of an environment's packages follow from, besides their archives.
-
-    Parameters
-    ----------
-    minor
-        The feature version of the environment's Python.
-    compiler
-        The full version of the interpreter that compiles bytecode; empty if nothing does.
-    compression
-        Of the layers.
-    place
-        The folder of the environment in the image.
-    is_virtual
-        Whether the environment is a virtual one, and not conda's.
-    """
-
-    minor: str
-    compiler: str
-    compression: str
-    place: str
-    is_virtual: bool = True
-
-    def digest(self, archive: str) -> str:
-        """Return the digest of what the part of a package follows from, by the digest of its archive."""
-        parts = (version("imagesync"), str(FORMAT), *map(str, astuple(self)), archive)
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 @dataclass
@@ -120,34 +93,18 @@ class CachedLayers:
         here, there = self.repository.reference, parse_reference(repository)
         return dict.fromkeys(self.blobs, here.path) if here.is_beside(there) else {}
 
-    def wheel(self, package: LockedPackage, sources: PartSources) -> KnownWheel | None:
-        """Return the wheel of a locked package if its files are known, or ``None``."""
-        source = sources.digest(package.artifact.digest)
-        try:
-            known = self._document(f"wheel {source}")["wheels"][source]
-            files = {str(path): (int(crc), int(size)) for path, crc, size in known["files"]}
-            filename, size = str(known["filename"]), int(known["size"])
-        except (LookupError, TypeError, ValueError):
-            return None
-        if filename != package.artifact.filename:
-            return None
-        return KnownWheel(filename, size, sources.minor, source, files, self.part)
+    def wheel(self, package: LockedPackage, sources: PartSources, make: MakePart) -> KnownWheel | None:
+        """Return the wheel of a locked package if its files are known, or ``None``.
 
-    def conda(self, package: LockedConda, sources: PartSources) -> KnownConda | None:
-        """Return a locked conda package if its files are known, or ``None``."""
-        digest, source = package.artifact.digest, sources.digest(package.artifact.digest)
-        try:
-            known = self._document(f"conda {source}")["conda"][source]
-            filename, size = str(known["filename"]), int(known["size"])
-            distributions = tuple(canonical_name(str(name)) for name in known["distributions"])
-            files = {str(path): str(sha256) for path, sha256 in known["files"].items()}
-            facts = CondaFacts.from_dict(known["facts"])
-        except (LookupError, TypeError, ValueError, AttributeError):
-            return None
-        if not digest or filename != package.artifact.filename:
-            return None
-        not_here = StoredFile(filename, self.store.path(digest), digest, size)
-        return KnownConda(not_here, distributions, ArchiveFiles(files), facts, self.part)
+        *make* returns the part that follows from certain inputs.
+        """
+        source = sources.digest(package.artifact.digest)
+        return known_wheel(self._facts("wheel", source), package, source, sources.minor, make)
+
+    def conda(self, package: LockedConda, sources: PartSources, make: MakePart) -> KnownConda | None:
+        """Return a locked conda package as :meth:`wheel` does a wheel."""
+        source = sources.digest(package.artifact.digest)
+        return known_conda(self._facts("conda", source), package, self.store, make)
 
     def has_part(self, inputs: str) -> bool:
         """Return True if the part that follows from *inputs* is known."""
@@ -219,8 +176,8 @@ class CachedLayers:
             part.source: part for part in wheels if part.source and f"wheel {part.source}" not in self.entries
         }
         document: dict[str, Any] = {
-            "parts": {inputs: _part_facts(part) for inputs, part in parts.items()},
-            "wheels": {source: _wheel_facts(part) for source, part in sources.items()},
+            "parts": {inputs: part_facts(part) for inputs, part in parts.items()},
+            "wheels": {source: wheel_facts(part) for source, part in sources.items()},
         }
         keys = [f"wheel {source}" for source in sources]
         if base_key(base) not in self.entries:
@@ -238,7 +195,7 @@ class CachedLayers:
         ]
         for start in range(0, len(packages), _MOST_PACKAGES):
             facts = {
-                part.source: _conda_facts(part, files)
+                part.source: conda_facts(part, files)
                 for part, files in packages[start : start + _MOST_PACKAGES]
             }
             self._list({"conda": facts}, [f"conda {source}" for source in facts])
@@ -287,17 +244,20 @@ class CachedLayers:
         if entry is None:
             return None
         try:
-            known = self._document(f"contents {entry.properties['listed']}")["parts"][inputs]
-            members = tuple((int(size), int(plain)) for size, plain in known["members"])
-            folders = {str(path): FolderAttributes(*values) for path, values in known["folders"].items()}
-            name, digest = str(known["name"]), str(entry.properties["digest"])
-        except (LookupError, TypeError, ValueError, AttributeError):
+            facts = self._document(f"contents {entry.properties['listed']}")["parts"][inputs]
+            digest = str(entry.properties["digest"])
+        except (LookupError, TypeError):
             return None
-        if not is_digest(digest) or sum(size for size, _ in members) != entry.size:
+        part = known_part(facts, inputs, digest, self.store) if is_digest(digest) else None
+        if part is None or part.stored.size != entry.size:
             return None
-        described = Descriptor(entry.blob.media_type, digest, entry.size)
-        not_here = StoredFile(name, self.store.path(digest), digest, entry.size)
-        return entry.blob, entry.start, described, Part(name, not_here, members, folders, inputs)
+        return entry.blob, entry.start, Descriptor(entry.blob.media_type, digest, entry.size), part
+
+    def _facts(self, kind: Literal["wheel", "conda"], source: str) -> Mapping[str, Any]:
+        """Return what is known of a package; empty if nothing is."""
+        section = self._document(f"{kind} {source}").get("wheels" if kind == "wheel" else kind)
+        facts = section.get(source) if isinstance(section, dict) else None
+        return facts if isinstance(facts, dict) else {}
 
     def _document(self, key: str) -> Mapping[str, Any]:
         """Return the document of an entry; empty if it can't be had, or has another form."""
@@ -319,26 +279,6 @@ def open_cached_layers(
     except RegistryError as error:
         progress.line(f"{error.message} Building without cache-from.", Severity.WARNING)
     return CachedLayers(repository, store, compression, entries)
-
-
-def _part_facts(part: Part) -> dict[str, Any]:
-    folders = {path: astuple(attributes) for path, attributes in sorted(part.folders.items())}
-    return {"name": part.name, "members": part.members, "folders": folders}
-
-
-def _wheel_facts(part: WheelPart) -> dict[str, Any]:
-    files = [[path, *checksum] for path, checksum in sorted(part.checksums.items())]
-    return {"filename": part.filename, "size": part.wheel.size, "files": files}
-
-
-def _conda_facts(part: CondaPart, content: ArchiveFiles) -> dict[str, Any]:
-    return {
-        "filename": part.archive.filename,
-        "size": part.archive.size,
-        "distributions": part.locked.distributions,
-        "files": dict(content.files),
-        "facts": vars(part.facts()),
-    }
 
 
 def _read(blob: Descriptor, repository: Repository) -> dict[str, Any]:

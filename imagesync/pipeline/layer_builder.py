@@ -182,6 +182,8 @@ class LayerBuilder:
         image = self._image(packages, inventory, self._labels(artifacts.lock, inventory))
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
         self.finder.keep(image, (reference, *tags))
+        if not self.inputs.context.settings.keep_archives:
+            self.inputs.context.store.prune_archives(with_own=True)
         lock = artifacts.lock
         return Image(
             reference=reference,
@@ -228,18 +230,17 @@ class LayerBuilder:
             progress=context.progress,
             **({"known": cached.layer} if cached is not None else {}),
         )
+        wheels = [part for part in packages.wheels if isinstance(part, WheelPart)]
+        archives = [
+            (part, conda.contents[part.locked.name])
+            for part in files.conda_parts(context.store)
+            if conda is not None
+        ]
+        locked = packages.artifacts.locked_digests
+        with_digests = [(part, locked[part.filename]) for part in wheels if part.filename in locked]
+        self._packages.stored.remember(layers, with_digests, archives)
         if cached is not None:
-            cached.add(
-                layers,
-                [part for part in packages.wheels if isinstance(part, WheelPart)],
-                base=base.image.digest,
-                cache=context.cache_folder,
-                conda=[
-                    (part, conda.contents[part.locked.name])
-                    for part in files.conda_parts(context.store)
-                    if conda is not None
-                ],
-            )
+            cached.add(layers, wheels, base=base.image.digest, cache=context.cache_folder, conda=archives)
         return assemble(
             base.image,
             layers,

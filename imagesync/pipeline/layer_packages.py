@@ -1,4 +1,4 @@
-"""The packages of an image without an engine: their archives, or what a cache of layers knows of them."""
+"""The packages of an image without an engine: their archives, or what is known of those that aren't here."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from imagesync.image.layers.wheel_parts import (
 from imagesync.image_layout import PREFIX
 from imagesync.lock.conda.missing_archives import KnownArchive
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
-from imagesync.pipeline.cached_layers import PartSources
+from imagesync.pipeline.package_facts import PartSources
+from imagesync.pipeline.stored_parts import StoredParts
 from imagesync.wheels.bytecode import compile_bytecode, compiler_version
 
 if TYPE_CHECKING:
     from imagesync.image.dockerfile import Wheels
     from imagesync.image.layers.conda_parts import KnownConda
     from imagesync.image.layers.grouping import Kind
+    from imagesync.image.layers.parts import Part
     from imagesync.lock.lock import Lock
+    from imagesync.lock.locked_packages import LockedConda, LockedPackage
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.inputs import BuildInputs
@@ -63,7 +66,7 @@ class LayerPackages:
 
 @dataclass(frozen=True)
 class PackageSource:
-    """Fetches the packages of a lock, or finds them in a cache of layers.
+    """Fetches the packages of a lock, or finds their parts in the store or in a cache of layers.
 
     Parameters
     ----------
@@ -86,15 +89,11 @@ class PackageSource:
     cached: CachedLayers | None
 
     def fetch(self) -> LayerPackages:
-        """Return the packages of the image: those whose parts the cache has aren't fetched."""
-        cached = self.cached
-        wheels: dict[str, KnownWheel] = {}
-        conda: dict[str, KnownConda] = {}
-        if cached is not None:
-            found = ((p.name, cached.wheel(p, self._part_sources)) for p in self.lock.packages)
-            wheels = {name: wheel for name, wheel in found if wheel is not None}
-            known = ((p.name, cached.conda(p, self._part_sources)) for p in self.lock.conda)
-            conda = {name: package for name, package in known if package is not None}
+        """Return the packages of the image: those whose parts are known aren't fetched."""
+        found = ((package.name, self._known_wheel(package)) for package in self.lock.packages)
+        wheels = {name: wheel for name, wheel in found if wheel is not None}
+        known = ((package.name, self._known_conda(package)) for package in self.lock.conda)
+        conda = {name: package for name, package in known if package is not None}
         while True:
             archives = {name: KnownArchive(each.archive, each.distributions) for name, each in conda.items()}
             artifacts = fetch_artifacts(
@@ -107,9 +106,9 @@ class PackageSource:
             packages = LayerPackages(
                 artifacts, (*here, *wheels.values()), self._conda_packages(artifacts, conda), conda
             )
-            if cached is None or not (wheels or conda):
+            if not (wheels or conda):
                 return packages
-            lacking = self._lacking(packages, cached)
+            lacking = self._lacking(packages)
             if not lacking:
                 return packages
             wheels = {name: wheel for name, wheel in wheels.items() if wheel.filename not in lacking}
@@ -124,7 +123,37 @@ class PackageSource:
         with suppress(ImagesyncError):
             parts.get(placed_request(part.request, self.base.contents.tree))
 
-    def _lacking(self, packages: LayerPackages, cached: CachedLayers) -> set[str]:
+    def _known_wheel(self, package: LockedPackage) -> KnownWheel | None:
+        found = self.stored.wheel(package, self._part_sources, self._part)
+        if found is None and self.cached is not None:
+            found = self.cached.wheel(package, self._part_sources, self._part)
+        return found
+
+    def _known_conda(self, package: LockedConda) -> KnownConda | None:
+        found = self.stored.conda(package, self._part_sources, self._part)
+        if found is None and self.cached is not None:
+            found = self.cached.conda(package, self._part_sources, self._part)
+        return found
+
+    def _has_part(self, inputs: str) -> bool:
+        return self.stored.find(inputs) is not None or (
+            self.cached is not None and self.cached.has_part(inputs)
+        )
+
+    def _part(self, inputs: str) -> Part:
+        """Return a part that is known, from the store or from the cache of layers."""
+        found = self.stored.find(inputs)
+        if found is not None:
+            return self.stored.open(found)
+        assert self.cached is not None  # noqa: S101  _has_part() has said so
+        return self.cached.part(inputs)
+
+    @property
+    def stored(self) -> StoredParts:
+        """Return the parts in the store."""
+        return StoredParts(self.inputs.context.store)
+
+    def _lacking(self, packages: LayerPackages) -> set[str]:
         """Return the names of the known archives that have to be fetched after all."""
         wheels, conda = packages.wheels, packages.conda
         below = {path for paths in conda_paths(conda).values() for path in paths} if conda is not None else ()
@@ -139,13 +168,13 @@ class PackageSource:
         lacking = {
             part.filename
             for part in separate
-            if isinstance(part, KnownWheel) and not cached.has_part(part.request.inputs)
+            if isinstance(part, KnownWheel) and not self._has_part(part.request.inputs)
         }
         parts = self.files_of(packages).conda_parts(self.inputs.context.store)
         return lacking | {
             part.archive.filename
             for part in parts
-            if part.known is not None and not cached.has_part(part.request.inputs)
+            if part.known is not None and not self._has_part(part.request.inputs)
         }
 
     @cached_property
@@ -178,7 +207,6 @@ class PackageSource:
     def files_of(self, packages: LayerPackages) -> EnvironmentFiles:
         """Return the artifacts of *packages* alone."""
         digests = {p.name: p.artifact.digest for p in packages.artifacts.lock.conda if p.artifact.digest}
-        has_cache = self.cached is not None
         return EnvironmentFiles(
             self.base.contents,
             self.lock.target.minor,
@@ -187,7 +215,7 @@ class PackageSource:
             python=None if self.lock.conda else self.base.python,
             python_bytecode=self._python_bytecode,
             known_conda=packages.known_conda,
-            conda_sources={name: self._part_sources.digest(d) for name, d in digests.items() if has_cache},
+            conda_sources={name: self._part_sources.digest(digest) for name, digest in digests.items()},
             file_conflicts=self.inputs.file_conflicts or {},
         )
 
@@ -223,7 +251,7 @@ class PackageSource:
                 kind,
                 lock.target.minor,
                 source=self._part_sources.digest(digests[wheel.filename])
-                if self.cached is not None and wheel.filename in digests
+                if wheel.filename in digests
                 else "",
                 is_virtual=not lock.conda,
             )

@@ -299,6 +299,7 @@ KEYS = (
         f"a number of layers from 10 to {MOST_LAYERS}",
     ),
     Key("skip-scripts", "skip_scripts", "switch"),
+    Key("keep-archives", "keep_archives", "switch"),
     Key(
         "target-python",
         "target_python",

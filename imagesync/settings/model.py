@@ -74,6 +74,8 @@ class Settings:
     skip_scripts
         Whether an image that imagesync builds itself goes without what post-link scripts of conda packages
         do.
+    keep_archives
+        Whether the cache folder keeps the archive of a package beside its part of a layer.
     target_python, target_glibc
         The versions that the base image has, such as ``3.12`` and ``2.39``; empty to find them out.
     python_source
@@ -139,6 +141,7 @@ class Settings:
     compression: Literal["gzip", "zstd"] = "gzip"
     max_layers: int = DEFAULT_MAX_LAYERS
     skip_scripts: bool = False
+    keep_archives: bool = True
     target_python: str = ""
     target_glibc: str = ""
     python_source: Literal["auto", "base", "conda"] = "auto"

@@ -7,7 +7,8 @@
     <root>/partial/<process>.<random>       files that are being written
     <root>/locks/<name>.lock                held by one process at a time
     <root>/in-use/<process>.lock, .digests  digests that a running process uses
-    <root>/answers, build-pins, code, conda-records, hashes, layers, pythons, repodata, trees, wheel-checks
+    <root>/answers, build-pins, code, conda-records, hashes, layers, packages, pythons, repodata, trees,
+          wheel-checks
                                             cache entries, made again when they are missing
     <root>/images                           an OCI layout: built images, and base images
     <root>/logs/*.log                       the logs of builds
@@ -51,6 +52,9 @@ REPODATA: Final = "repodata"
 """Repodata of channels, as rattler keeps it."""
 TREES: Final = "trees"
 """Digests of files in source trees, and of installed files."""
+PACKAGES: Final = "packages"
+"""What is known of packages whose parts of layers are here, and of these parts."""
+PACKAGES_FORMAT: Final = 1
 LAYERS: Final = "layers"
 """Digests of layers and their parts by what they were made from, and the contents of base images."""
 WHEEL_CHECKS: Final = "wheel-checks"
@@ -62,7 +66,8 @@ INTERPRETERS: Final = "interpreters"
 """Builds of python-build-standalone for the images' platform, which uv installed."""
 
 CACHES: Final = (
-    *(ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, LAYERS, PYTHONS, REPODATA, TREES, WHEEL_CHECKS),
+    *(ANSWERS, BUILD_PINS, CODE, CONDA_RECORDS, HASHES, LAYERS, PACKAGES, PYTHONS, REPODATA, TREES),
+    WHEEL_CHECKS,
 )
 """Folders of cache entries, which are made again when they are missing."""
 

@@ -21,6 +21,8 @@ from imagesync.store.layout import (
     IN_USE,
     LOCKS,
     LOGS,
+    PACKAGES,
+    PACKAGES_FORMAT,
     PARTIAL,
     READ_ONLY,
     blob_path,
@@ -197,6 +199,38 @@ def prune(root: Path, *, older_than: float | None = None) -> Usage:
     return removed
 
 
+def prune_archives(root: Path, *, older_than: float | None = None, own: str = "") -> Usage:
+    """Remove the archives of packages whose parts of layers are in the cache folder *root*, and return them.
+
+    A build without an engine takes the parts; what else needs an archive fetches it again.
+
+    Parameters
+    ----------
+    older_than
+        As for :func:`prune`.
+    own
+        The name of a process whose use of them doesn't count.
+    """
+    unused_since = None if older_than is None else time.time() - older_than
+    with store_errors(root):
+        used = frozenset[str]().union(*(found for name, found in read_leases(root) if name != own))
+        paths = {blob_path(root, digest) for digest in _superfluous(root) - used}
+        found = [file for path in sorted(paths) for file in _file(path)]
+        removed = _remove(file for file in found if unused_since is None or file.used <= unused_since)
+    return Usage(root, removed, Total(0, 0), Total(0, 0))
+
+
+def _superfluous(root: Path) -> set[str]:
+    """Return the digests of archives that aren't needed where their packages' parts are here."""
+    found: set[str] = set()
+    for file in _files(root / PACKAGES):
+        entry = read_cache(file.path, key=PACKAGES_FORMAT)
+        part = entry.get("part") if isinstance(entry, dict) else None
+        if is_digest(part) and blob_path(root, part).is_file():
+            found.update(filter(is_digest, entry["archives"]))
+    return found
+
+
 class _File(NamedTuple):
     path: Path
     size: int
@@ -204,11 +238,13 @@ class _File(NamedTuple):
 
 
 def _files(folder: Path) -> Iterator[_File]:
-    for path in sorted(folder.rglob("*")):
-        try:
-            status = path.stat()
-        except FileNotFoundError:  # replaced by a running process
-            continue
+    return (file for path in sorted(folder.rglob("*")) for file in _file(path))
+
+
+def _file(path: Path) -> Iterator[_File]:
+    """Yield the regular file *path*, if it is one."""
+    with suppress(FileNotFoundError):  # replaced by a running process
+        status = path.stat()
         if stat.S_ISREG(status.st_mode):
             yield _File(path, status.st_size, status.st_mtime)
 

@@ -274,3 +274,12 @@ class Store:
         from imagesync.store.prune import prune
 
         return prune(self.root, older_than=older_than)
+
+    def prune_archives(self, *, older_than: float | None = None, with_own: bool = False) -> Usage:
+        """Remove archives that aren't needed; see :func:`imagesync.store.prune.prune_archives`.
+
+        *with_own* removes those that this process has used, too.
+        """
+        from imagesync.store.prune import prune_archives
+
+        return prune_archives(self.root, older_than=older_than, own=self._lease.token if with_own else "")

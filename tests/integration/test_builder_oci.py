@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -146,6 +147,36 @@ def test_unchanged_environment_finds_its_image(oci_cli: CommandLine, cache_dir: 
     first = digest_of(cache_dir / "images", reference)
     assert oci_cli.with_environ(IMAGESYNC_COMPRESSION="zstd")("build").reference == reference
     assert digest_of(cache_dir / "images", reference) != first
+
+
+def archives_in(store: Path) -> int:
+    """Return how many wheels and archives of bytecode are in a store."""
+    files = (path for path in (store / "blobs").rglob("*") if path.is_file())
+    return sum(zipfile.is_zipfile(path) for path in files)
+
+
+def test_archive_is_not_needed_where_its_part_is(oci_cli: CommandLine, cache_dir: Path) -> None:
+    reference = oci_cli("build").reference
+    first = digest_of(cache_dir / "images", reference)
+    # Three wheels and their bytecode; the local one isn't fetched, so it stays.
+    assert archives_in(cache_dir) == 6
+    removed = oci_cli("cache", "prune", "--archives", "--format", "json").json()
+    assert removed["files"] == 4
+    assert archives_in(cache_dir) == 2
+    # The layers have to be written again, of parts.
+    for entry in (cache_dir / "layers").glob("*.json"):
+        if '"layer"' in entry.read_text()[:40]:
+            entry.unlink()
+    again = oci_cli("build", "--no-cache", "--output", "oci:image:latest")
+    assert again.reference == reference
+    assert digest_of(oci_cli.cwd / "image", "latest") == first
+    assert archives_in(cache_dir) == 2
+    # Another compression has other parts: that needs the archives, which aren't kept.
+    zstd = oci_cli.with_environ(IMAGESYNC_COMPRESSION="zstd", IMAGESYNC_KEEP_ARCHIVES="false")
+    finished = zstd("build")
+    assert finished.reference == reference
+    assert "Fetching" in finished.stderr
+    assert archives_in(cache_dir) == 2
 
 
 def ship_an_ignored_module(project: Path) -> None:

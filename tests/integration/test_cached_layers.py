@@ -15,7 +15,8 @@ from imagesync.image.layers.environment import EnvironmentFiles, write_environme
 from imagesync.image.layers.layer import Layer
 from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart, needed_archives
 from imagesync.lock.locked_packages import Artifact, LockedPackage
-from imagesync.pipeline.cached_layers import CachedLayers, PartSources, open_cached_layers
+from imagesync.pipeline.cached_layers import CachedLayers, open_cached_layers
+from imagesync.pipeline.package_facts import PartSources
 from imagesync.registry.config import ContainerConfig, ImageConfig
 from imagesync.registry.layer_cache import CacheEntry
 from imagesync.registry.manifest import Descriptor
@@ -69,7 +70,8 @@ class Job:
 
     def known(self, wheel: WheelPart) -> KnownWheel | None:
         artifact = Artifact(wheel.filename, "https://example.com/x.whl", wheel.wheel.digest)
-        return self.cached.wheel(LockedPackage(wheel.package.name, "1.0", artifact), SOURCES)  # type: ignore[arg-type]
+        package = LockedPackage(wheel.package.name, "1.0", artifact)  # type: ignore[arg-type]
+        return self.cached.wheel(package, SOURCES, self.cached.part)
 
     def build(self, *wheels: WheelPart | KnownWheel) -> tuple[Layer, ...]:
         layers = write_environment(
