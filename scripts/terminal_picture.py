@@ -1,6 +1,6 @@
 """Write docs/tour-light.svg and docs/tour-dark.svg: a real session on a terminal, in examples/weather.
 
-Usage: .venv/bin/uv run --with pyte --with rich scripts/terminal_picture.py
+Usage: .venv/bin/uv run --no-project --with pyte --with rich scripts/terminal_picture.py
 
 It needs a container engine and .venv (``make setup``), and takes about a minute. Every line is what the
 commands printed, as a terminal shows it at the end.

@@ -178,7 +178,19 @@ def _copy(source: str, copy: str, state: os.stat_result) -> None:
 
 def _link(source: str, copy: str) -> None:
     with contextlib.suppress(OSError):
-        Path(copy).symlink_to(source)
+        _make_link(Path(copy), source, like=Path(source))
+
+
+def _make_link(path: Path, target: str, *, like: Path) -> None:
+    """Make *path* a link to *target*, or a copy of the file *like* where no link can be made."""
+    try:
+        path.symlink_to(target)
+    except FileExistsError:
+        raise
+    except OSError:
+        if not like.is_file():
+            raise
+        shutil.copy2(like, path)
 
 
 def _copy_link(source: str, copy: str) -> None:
@@ -186,7 +198,7 @@ def _copy_link(source: str, copy: str) -> None:
     with contextlib.suppress(OSError):
         target = Path(source).readlink()
         is_outside = target.is_absolute() or not (Path(copy).parent / target).exists()
-        Path(copy).symlink_to(Path(source).resolve() if is_outside else target)
+        _make_link(Path(copy), os.fspath(Path(source).resolve() if is_outside else target), like=Path(source))
 
 
 @dataclass(frozen=True)
@@ -254,7 +266,7 @@ def _copy_file(source: Path, destination: Path, *, within: Path) -> None:
             target = os.fspath(source.readlink())
             if not Path(os.path.normpath(destination.parent / target)).is_relative_to(within):
                 target = os.fspath(source.resolve())
-            destination.symlink_to(target)
+            _make_link(destination, target, like=source)
         elif stat.S_ISREG(mode):
             shutil.copy2(source, destination)
             destination.chmod(stat.S_IMODE(mode) | stat.S_IWUSR | stat.S_IRUSR)

@@ -306,6 +306,22 @@ class TestBuildCopy:
         assert (copy / "pkg/x_pb2.py").read_text() == "generated"
         assert not (copy / "build").exists()
 
+    def test_copy_has_the_files_of_links_where_there_are_no_links(
+        self, any_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (any_tree / "link").symlink_to("pkg/init.py")
+        (any_tree / "outside").symlink_to(tmp_path / "far.txt")
+        (tmp_path / "far.txt").write_text("far")
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(1314, "A required privilege is not held by the client")  # as on Windows
+
+        monkeypatch.setattr(os, "symlink", refuse)
+        copy = copy_for_build(any_tree, tmp_path / "copy").folder
+        assert (copy / "link").read_bytes() == (any_tree / "pkg/init.py").read_bytes()
+        assert (copy / "outside").read_text() == "far"
+        assert not (copy / "link").is_symlink()
+
     def test_build_writes_into_its_copy_alone(self, tree: Path, tmp_path: Path) -> None:
         names = ("_version.py", "data/a.bin", "data/deep/b.bin", "pkg/_native.so")
         (tree / "inner").mkdir()
