@@ -1,7 +1,8 @@
 # make demo    set up, and run the main job on the project in examples/weather
 # make test    set up, and run all tests: the engine's too
 # make unit    the tests that need neither an engine nor a network
-# make test-all  the unit tests on each CPython from 3.10 on that is here, and with the oldest dependencies
+# make test-all  the unit tests on each CPython from 3.10 on that is here, with the oldest dependencies, and as
+#              if on macOS and Windows
 # make hostile the hostile inputs of `make test`, many more of them: 30 minutes at most
 # make kills   the test that kills workers of a cluster at random, for two minutes
 # make lint    ruff, mypy, hadolint, the documentation's links

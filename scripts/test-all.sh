@@ -1,6 +1,7 @@
 #!/bin/sh
 # Runs the unit tests on each CPython from 3.10 to 3.14 that is on this machine, then with the lowest versions of the
-# direct dependencies. Names the interpreters that are missing; ends with 1 if a run failed.
+# direct dependencies, then as if on macOS and on Windows. Names the interpreters that are missing; ends with 1 if a run
+# failed.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -39,6 +40,11 @@ for version in 3.10 3.11 3.12 3.13 3.14; do
     fi
 done
 run lowest .venv/bin/python --resolution lowest-direct
+for platform in darwin win32; do
+    echo "== $platform" >&2
+    IMAGESYNC_TEST_PLATFORM=$platform .venv/bin/python -m pytest -p tests.host_platform --doctest-modules imagesync \
+        tests/unit ${arguments} || failed="$failed $platform"
+done
 
 [ -z "$missing" ] || echo "NOT RUN, there is no CPython$missing here" >&2
 [ -z "$failed" ] || { echo "FAILED:$failed" >&2; exit 1; }
