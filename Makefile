@@ -3,6 +3,7 @@
 # make unit    the tests that need neither an engine nor a network
 # make test-all  the unit tests on each CPython from 3.10 on that is here, with the oldest dependencies, and as
 #              if on macOS and Windows
+# make coverage  which lines the tests without an engine reach, as a table
 # make hostile the hostile inputs of `make test`, many more of them: 30 minutes at most
 # make kills   the test that kills workers of a cluster at random, for two minutes
 # make lint    ruff, mypy, hadolint, the documentation's links
@@ -16,7 +17,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test unit test-all hostile kills lint docs bench setup venv engine clean
+.PHONY: help demo test unit test-all coverage hostile kills lint docs bench setup venv engine clean
 
 ARGS =
 
@@ -37,6 +38,12 @@ unit: venv
 test-all: venv
 	@scripts/test-packages.sh unit
 	@scripts/test-all.sh $(ARGS)
+
+coverage: venv
+	@rm -rf .work/coverage
+	@.venv/bin/coverage run -m pytest -m "not engine" --doctest-modules imagesync tests $(ARGS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report --skip-covered
 
 hostile: venv
 	@scripts/hostile.sh $(ARGS)
