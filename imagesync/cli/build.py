@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from imagesync.cli.by_platform import for_each
 from imagesync.cli.options import (
     LOCK_FILE,
     PATH,
@@ -104,7 +106,7 @@ def build(
 
 
 def _lock_beside(session: Session, path: Path, selection: Selection | None) -> Path:
-    """Return the lock file beside the manifest at *path*, which is solved now.
+    """Return the lock file beside the manifest at *path*, which is solved now for each platform.
 
     Raises
     ------
@@ -116,9 +118,11 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
     from imagesync.lock.lockfile.save import form_of, require, save
     from imagesync.lock.manifest import read_manifest
 
-    session.context.check_platforms()
-    manifest = read_manifest(path, selection, platform=session.context.platform)
-    beside = path.parent / (LOCK_FILE if manifest.conda else "pylock.toml")
+    sessions = [replace(session, context=context) for context in session.context.for_platforms()]
+    wanted = {
+        platform: read_manifest(path, selection, platform=platform) for platform in session.context.platforms
+    }
+    beside = path.parent / (LOCK_FILE if any(each.conda for each in wanted.values()) else "pylock.toml")
     if beside.is_file() and not is_ours(beside):
         raise UsageError(
             f"{beside} is there, and another tool wrote it.",
@@ -127,7 +131,11 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
         )
     form = form_of(beside)
     require(form, beside)
-    save((session.solve(manifest, with_pip=form == "conda-lock"),), beside, form)
+    solved = for_each(
+        sessions,
+        lambda each: each.solve(wanted[each.context.platform], with_pip=form == "conda-lock"),
+    )
+    save(tuple(solved.values()), beside, form)
     session.context.progress.line(f"Wrote {beside}")
     return beside
 

@@ -9,7 +9,7 @@ from typing import TextIO
 
 import click
 
-from imagesync.cli.options import format_option, session_of, settings_options
+from imagesync.cli.options import format_option, platform_option, session_of, settings_options
 from imagesync.cli.output import print_json
 from imagesync.cli.tables import Row as TableRow
 from imagesync.cli.tables import Section, Tone, print_sections
@@ -32,6 +32,7 @@ _TITLES = {
 
 @click.command()
 @settings_options
+@platform_option
 @format_option
 @click.option("--all", "every", is_flag=True, help="List packages that are the same, too, as in a pipe.")
 @click.option(
@@ -60,8 +61,8 @@ def diff(
     Local code is compared by content. Each side is `local` (the environment here), a lock (the file that
     `imagesync lock --format json` printed), an image (nothing is pulled; also oci:DIR[:TAG],
     oci-archive:FILE, docker-archive:FILE), the folder of an environment, or the address of a running
-    scheduler, tcp:// or tls://. Exit 1 if anything critical, exact, nearest or
-    local differs, and 2 if the sides can't be compared.
+    scheduler, tcp:// or tls://. Sides of two platforms are compared by version. Exit 1 if anything
+    critical, exact, nearest or local differs, and 2 if the sides can't be compared.
     """
     try:
         session = session_of(context, options)
@@ -132,4 +133,5 @@ def _summary(comparison: Comparison) -> Section:
         if comparison.matches
         else "They don't match: something critical, exact, nearest or local differs."
     )
-    return Section("", notes=(f"{total}: {', '.join(parts)}" if parts else total, verdict))
+    notes = (f"{total}: {', '.join(parts)}" if parts else total, comparison.platforms_note, verdict)
+    return Section("", notes=tuple(filter(None, notes)))

@@ -185,7 +185,7 @@ platform_option = click.option(
     "platforms",
     multiple=True,
     type=click.Choice([str(platform) for platform in PLATFORMS]),
-    help=f"Platform to plan and lock for; {DEFAULT_PLATFORM} by default. Repeatable.",
+    help=f"Platform of the image; {DEFAULT_PLATFORM} by default. Repeatable.",
 )
 
 from_option = click.option(

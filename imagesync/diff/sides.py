@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.platforms import this_machine_runs_on
 from imagesync.core.strict_json import load_json
 from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
 from imagesync.image_layout import Label
@@ -69,6 +70,7 @@ def find_sides(
     ImagesyncError
         A side doesn't exist or has no readable inventory.
     """
+    session = _of_one_platform(session)
     sides = dict(known or {})
     lock_files = [text for text in (left, right) if text not in sides and _is_lock_file(Path(text))]
     inputs: EnvironmentInputs | None = None
@@ -85,6 +87,13 @@ def find_sides(
         other = next((sides[text] for text in (left, right) if text in sides), None)
         sides |= _lock_sides(lock_files, session, other, inputs)
     return sides[left], sides[right]
+
+
+def _of_one_platform(session: Session) -> Session:
+    """Return the session for one of several platforms: this machine's if it is among them, else the first."""
+    contexts = session.context.for_platforms()
+    chosen = next((each for each in contexts if this_machine_runs_on(each.platform)), contexts[0])
+    return session if chosen is session.context else replace(session, context=chosen)
 
 
 def _is_lock_file(path: Path) -> bool:
@@ -153,7 +162,7 @@ def local_side(session: Session) -> LocalSide:
     ScanError, PlanError, WheelError
         The environment can't be read, or no image can be made of it.
     """
-    inputs = session.inputs()
+    inputs = _of_one_platform(session).inputs()
     inventory = local_inventory(inputs.plan, inputs.source_digests)
     return LocalSide(inventory, inputs.environment.python.prefix)
 

@@ -23,23 +23,28 @@ def compare(left: Side, right: Side) -> Comparison:
 
     Each member of one side is compared with each of the other, and the group of highest precedence is the
     result. The level of the left side decides if it has one, so that the reference belongs on the left.
+    Between platforms builds of conda packages aren't compared, which are others on each.
     """
     keys = {key for side in (left, right) for one in side.members.values() for key in one.by_key}
     found = {
         name: {member: inventory.by_key for member, inventory in side.members.items()}
         for name, side in (("left", left), ("right", right))
     }
-    platforms = {inventory.platform for side in (left, right) for inventory in side.members.values()}
+    platforms = [
+        tuple(sorted({inventory.platform for inventory in side.members.values()} - {""}))
+        for side in (left, right)
+    ]
+    is_one = len({name for names in platforms for name in names}) < 2
     rows = []
     for key in sorted(keys):
         lefts, rights = (
             {member: entries.get(key) for member, entries in found[name].items()}
             for name in ("left", "right")
         )
-        row = _row(key, lefts, rights, one_platform=len(platforms - {""}) < 2)
+        row = _row(key, lefts, rights, one_platform=is_one)
         if row is not None:
             rows.append(row)
-    return Comparison(left.name, right.name, tuple(rows), {**left.silent, **right.silent})
+    return Comparison(left.name, right.name, tuple(rows), {**left.silent, **right.silent}, *platforms)
 
 
 Entries = Mapping[str, "Entry | None"]

@@ -141,12 +141,25 @@ class Comparison(NotebookValue):
         All packages, sorted by name.
     silent
         Reasons of the cluster members that didn't answer.
+    left_platforms, right_platforms
+        The platforms of the members of each side, sorted; of several platforms only versions are compared.
     """
 
     left: str
     right: str
     rows: tuple[Row, ...]
     silent: Mapping[str, str] = field(default_factory=dict)
+    left_platforms: tuple[str, ...] = ()
+    right_platforms: tuple[str, ...] = ()
+
+    @property
+    def platforms_note(self) -> str:
+        """Return what isn't compared between platforms, and which these are; empty if it is one."""
+        if len({*self.left_platforms, *self.right_platforms}) < 2:
+            return ""
+        sides = ((self.left, self.left_platforms), (self.right, self.right_platforms))
+        where = ", ".join(f"{name} is {' and '.join(platforms)}" for name, platforms in sides if platforms)
+        return f"Compared by version, and not by build: {where}."
 
     def of(self, group: Group) -> tuple[Row, ...]:
         """Return the packages of one group."""
@@ -161,7 +174,7 @@ class Comparison(NotebookValue):
         """Return the number of packages in each group, and a table of the differences."""
         rows = sorted(self.differences, key=lambda row: (not row.counts, row.name))
         table = aligned([self._headers, *map(_cells, rows)]) if rows else []
-        return "\n".join((self._counts, *table))
+        return "\n".join((self._counts, *filter(None, [self.platforms_note]), *table))
 
     @property
     def _counts(self) -> str:
@@ -205,6 +218,7 @@ class Comparison(NotebookValue):
             "groups": {group.value: len(self.of(group)) for group in Group},
             "packages": [row.to_dict() for row in self.rows],
             "silent": dict(self.silent),
+            "platforms": {"left": list(self.left_platforms), "right": list(self.right_platforms)},
         }
 
 
@@ -224,7 +238,7 @@ def summary(comparison: Comparison) -> str:
         lines.append(f"  ... and {len(rows) - _SHOWN} more")
     head = f"{counted(len(rows), 'package')} of the {comparison.right} "
     head += "differs from the client:" if len(rows) == 1 else "differ from the client:"
-    return "\n".join((head, *lines))
+    return "\n".join((head, *lines, *filter(None, [comparison.platforms_note])))
 
 
 def remedy(comparison: Comparison, address: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Severity
 from imagesync.errors import ImagesyncError
 from imagesync.lock.layers import local_packages
@@ -59,6 +60,12 @@ def lock_differences(lock_file: ReadLock, inputs: EnvironmentInputs) -> tuple[Di
     A file beside the sources of a local package, such as the lock file itself, is no difference: where the
     sources aren't those that were locked, the wheel is made and compared with the locked one.
     """
+    target, python = lock_file.lock.target, inputs.plan.python
+    if lock_file.lock.conda and not runs_on(target.platform, local=python.platform, libc=python.libc):
+        inputs.context.progress.line(
+            f"{lock_file.path} is for {target.platform}, and this environment is {python.platform}: versions "
+            "of conda packages are compared, and not builds."
+        )
     digests = {**inputs.source_digests, **_same_wheels(lock_file, inputs)}
     return differences(lock_file, inputs.plan, digests)
 

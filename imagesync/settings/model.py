@@ -66,7 +66,7 @@ class Settings:
         What builds images: a container engine, imagesync itself (``oci``), or (``auto``) an engine if one
         answers.
     platforms
-        The platforms of the image, such as ``linux/arm64``; plans and locks take one at a time.
+        The platforms of the image, such as ``linux/arm64``; ``plan``, ``lock`` and ``build`` take several.
     compression
         Of layers that imagesync writes itself.
     max_layers

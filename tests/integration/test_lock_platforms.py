@@ -51,12 +51,13 @@ def test_explicit_file_for_two_platforms_is_wrong_usage(arm_cli: CommandLine) ->
 @pytest.mark.parametrize(
     "command",
     [
-        ("diff", "local", "local"),
         ("render", "-o", "context"),
         ("verify", "imagesync:1"),
     ],
 )
-def test_comparison_is_for_one_platform_at_a_time(arm_cli: CommandLine, command: tuple[str, ...]) -> None:
+def test_rendering_and_verifying_are_for_one_platform_at_a_time(
+    arm_cli: CommandLine, command: tuple[str, ...]
+) -> None:
     finished = arm_cli.with_environ(IMAGESYNC_PLATFORMS="linux/amd64,linux/arm64").run(*command)
     assert finished.returncode == 2
     assert "one platform at a time, and IMAGESYNC_PLATFORMS names linux/amd64 and" in finished.stderr
@@ -84,6 +85,9 @@ def test_two_platforms_are_locked_into_one_file_and_each_is_checked_by_its_secti
     assert path.read_bytes() == before
     for command in (both, arm_cli, only_amd64):
         assert command("lock", "--check", path).stdout == f"{path} fits the environment\n"
+    diff = both("diff", "local", path, "--platform", "linux/arm64").stdout
+    assert f"by build: local is linux-x86_64, {path} is linux-aarch64.\n" in diff
+    assert "Compared by version" not in both("diff", "local", path).stdout
     (metadata,) = local.site_packages.glob("toolz-*.dist-info/METADATA")
     text = metadata.read_text("utf-8")
     try:

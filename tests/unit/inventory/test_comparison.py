@@ -123,6 +123,19 @@ def test_same_version_from_conda_and_pip_is_within_its_level() -> None:
     assert only_row(side(conda), side(other, platform="macosx-14.0-arm64")).group is Group.SAME
 
 
+def test_platforms_are_named_where_builds_are_not_compared() -> None:
+    conda = replace(EXACT, manager="conda", build="py311h1_0")
+    other = replace(conda, build="py311h2_1")
+    comparison = compare(side(conda), side(other, platform="linux-aarch64", name="image"))
+    note = "Compared by version, and not by build: here is linux-x86_64, image is linux-aarch64."
+    assert note in str(comparison).splitlines()
+    assert comparison.to_dict()["platforms"] == {"left": ["linux-x86_64"], "right": ["linux-aarch64"]}
+    assert summary(compare(side(conda), side(platform="linux-aarch64", name="image"))).endswith(note)
+    assert "Compared by version" not in str(compare(side(conda), side(other)))
+    unknown = compare(side(conda), side(other, platform=""))
+    assert (unknown.platforms_note, unknown.rows[0].group) == ("", Group.WITHIN)
+
+
 def test_conda_package_without_distribution_matches_no_distribution() -> None:
     openssl = Entry("openssl", "3.5.0", kind="conda", manager="conda", level=Level.COMPATIBLE)
     rows = compare(side(openssl), side(replace(openssl, kind="distribution", manager="pip"))).rows
