@@ -71,7 +71,7 @@ class Platform:
         >>> LINUX_ARM64.is_platform_of("linux/arm64/v8"), LINUX_ARM64.is_platform_of("linux/arm")
         (True, False)
         """
-        return name == self.name or name.startswith(f"{self.name}/")
+        return is_platform(name, self.name)
 
 
 LINUX_AMD64: Final = Platform("linux/amd64", "amd64", "", "x86_64", "linux-64", 62, 5)
@@ -80,6 +80,15 @@ PLATFORMS: Final = (LINUX_AMD64, LINUX_ARM64)
 """All platforms that images can be made for."""
 DEFAULT_PLATFORM: Final = LINUX_AMD64
 """The platform of images where the settings name none."""
+
+
+def is_platform(name: str, wanted: str) -> bool:
+    """Return True if the platform *name*, which may have a variant, is *wanted* (OCI).
+
+    >>> is_platform("linux/arm64/v8", "linux/arm64"), is_platform("linux/arm64", "linux/arm64/v8")
+    (True, False)
+    """
+    return name == wanted or name.startswith(f"{wanted}/")
 
 
 def find_platform(name: str) -> Platform | None:

@@ -254,7 +254,7 @@ def _labels(text: str, context: Context) -> Mapping[str, str]:
     location = parse_location(text, given_as="image")
     if location.transport in ("registry", "docker-daemon"):
         if location.transport == "registry":
-            kept = find_local_image(text, cache=context.cache_folder)
+            kept = find_local_image(text, platform=context.platform, cache=context.cache_folder)
             if kept is not None:
                 return kept.config.container.labels
         return _labels_of_reference(location, context)

@@ -46,7 +46,7 @@ def read_report(text: str, context: Context) -> ImageReport:
         return _from_layout(text, context)
     elif parse_reference(text).names_registry:
         found = _from_registry(text, context) or _from_any_engine(text, context)
-    elif find_local_image(text, cache=context.cache_folder) is not None:
+    elif find_local_image(text, platform=context.platform, cache=context.cache_folder) is not None:
         return _from_layout(text, context)
     else:
         found = _from_any_engine(text, context)

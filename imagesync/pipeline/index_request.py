@@ -168,8 +168,9 @@ class IndexRequest:
             request.finder.publish(each, tags=(tag,), rebuilt=False, accepts=lambda _: True)
 
     def _open(self, reference: str) -> Repository:
-        insecure = self._first.finder.takes_without_tls(reference)
-        return Repository(reference, progress=self._first.context.progress, insecure=insecure)
+        context, insecure = self._first.context, self._first.finder.takes_without_tls(reference)
+        timeout = context.settings.timeout
+        return Repository(reference, progress=context.progress, insecure=insecure, timeout=timeout)
 
 
 def _each_once(lists: Iterable[Iterable[Mapping[str, Any]]]) -> tuple[Mapping[str, Any], ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import ImageLocation, parse_location
@@ -15,19 +16,19 @@ from imagesync.core.image_reference import (
     repository_of,
     split_reference,
 )
+from imagesync.core.platforms import find_platform, require_platform
 from imagesync.errors import EngineError, LayoutError, UsageError
+from imagesync.registry.archive import ImageArchive
 from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
-from imagesync.registry.image_source import SourceImage, open_image
-from imagesync.registry.manifest import BASE_DIGEST, BASE_NAME, Descriptor
-from imagesync.registry.oci_image import OCIImage
+from imagesync.registry.image_source import LayoutSource, SourceImage, open_image, resolve_entry
+from imagesync.registry.manifest import BASE_DIGEST, BASE_NAME, INDEXES, Descriptor, Index, parse_manifest
+from imagesync.registry.oci_image import OCIImage, read_document
 from imagesync.registry.oci_layout import ImageLayout
-from imagesync.registry.push import Pushed, push_image
+from imagesync.registry.push import Pushed, push_image, push_index
 from imagesync.registry.repository import Repository
 from imagesync.store.layout import ANSWERS, IMAGES
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress
     from imagesync.pipeline.context import Context
@@ -85,7 +86,7 @@ def open_local_image(
     kept = ImageLayout(cache / IMAGES, is_cache=True)
     with ExitStack() as stack:
         if location.transport == "registry":
-            image = _from_cache(text, kept, cache)
+            image = _from_cache(text, kept, platform, cache)
             artifacts = tuple(layout_artifacts(kept, image.digest))
             base = None if lazy else _base(image, platform, kept, progress, stack)
             if base is not None:
@@ -124,13 +125,14 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
     RegistryError
         It can't be pushed.
     """
+    index = _index_of(text, context.cache_folder)
+    if index is not None and index.platforms:
+        return _push_index(index, text, target, context)
     cache, progress = context.cache_folder, context.progress
     with open_local_image(text, platform=context.platform, cache=cache, progress=progress) as local:
         reference = push_target(target, local.name, repository=context.settings.repository)
         _, tag = split_reference(reference)
-        insecure = takes_without_tls(reference, context)
-        timeout = context.settings.timeout
-        with Repository(reference, progress=progress, insecure=insecure, timeout=timeout) as repository:
+        with _repository(reference, context) as repository:
             mounts = _mounts(local, repository)
             pushed = push_image(
                 local.image,
@@ -143,6 +145,33 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
             for artifact in local.artifacts:
                 push_artifact(artifact, repository, progress=progress)
     return pushed
+
+
+def _repository(reference: str, context: Context) -> Repository:
+    insecure = takes_without_tls(reference, context)
+    return Repository(
+        reference, progress=context.progress, insecure=insecure, timeout=context.settings.timeout
+    )
+
+
+def _push_index(index: Index, text: str, target: str, context: Context) -> Pushed:
+    """Push the images of an index by their digests, and then the index."""
+    cache, progress = context.cache_folder, context.progress
+    sent = mounted = 0
+    was_there, reference = True, ""
+    for platform in map(require_platform, index.platforms):
+        with open_local_image(text, platform=platform, cache=cache, progress=progress) as local:
+            reference = push_target(target, local.name, repository=context.settings.repository)
+            with _repository(reference, context) as repository:
+                mounts = _mounts(local, repository)
+                pushed = push_image(local.image, repository, tags=(), progress=progress, mount_from=mounts)
+                for artifact in local.artifacts:
+                    push_artifact(artifact, repository, progress=progress)
+            sent, mounted = sent + pushed.sent, mounted + pushed.mounted
+            was_there &= pushed.was_there
+    with _repository(reference, context) as repository:
+        pinned = push_index(index, repository, tags=[split_reference(reference)[1]], progress=progress)
+    return Pushed(pinned, sent, mounted, was_there)
 
 
 def takes_without_tls(reference: str, context: Context) -> bool:
@@ -223,8 +252,8 @@ class _Layers:
             yield from self._kept.read(descriptor)
 
 
-def find_local_image(text: str, *, cache: Path) -> OCIImage | None:
-    """Return an image in the cache folder's layout by its name, or ``None``.
+def find_local_image(text: str, *, platform: Platform, cache: Path) -> OCIImage | None:
+    """Return an image in the cache folder's layout by its name, or ``None``; that of *platform* of an index.
 
     Raises
     ------
@@ -232,16 +261,45 @@ def find_local_image(text: str, *, cache: Path) -> OCIImage | None:
         It can't be used.
     """
     kept = ImageLayout(cache / IMAGES, is_cache=True)
-    index = kept.index()
-    entry = index.find(text) or index.find(":".join(split_reference(text)))
+    entry = _entry(text, kept)
     if entry is None:
         return None
     kept.touch(entry)
-    return kept.image(entry)
+    return resolve_entry(kept, entry, text, platform.name).image
 
 
-def _from_cache(text: str, kept: ImageLayout, cache: Path) -> OCIImage:
-    found = find_local_image(text, cache=cache)
+def _entry(text: str, kept: ImageLayout) -> Descriptor | None:
+    index = kept.index()
+    return index.find(text) or index.find(":".join(split_reference(text)))
+
+
+def _index_of(text: str, cache: Path) -> Index | None:
+    """Return the index that *text* names, if all its images are for platforms that imagesync knows."""
+    location = parse_location(text, given_as="the image")
+    with ExitStack() as stack:
+        if location.transport == "registry":
+            source: LayoutSource = ImageLayout(cache / IMAGES, is_cache=True)
+            entry = _entry(text, ImageLayout(cache / IMAGES))
+        elif location.transport in ("oci", "oci-archive"):
+            path = Path(location.path)
+            is_folder = location.transport == "oci"
+            source = ImageLayout(path) if is_folder else stack.enter_context(ImageArchive(path))
+            entry = source.index().find(location.name)
+        else:
+            return None
+        if entry is None or entry.media_type not in INDEXES:
+            return None
+        try:
+            found = parse_manifest(read_document(entry, source))
+        except ValueError:
+            return None
+    if not isinstance(found, Index) or None in map(find_platform, found.platforms):
+        return None
+    return found
+
+
+def _from_cache(text: str, kept: ImageLayout, platform: Platform, cache: Path) -> OCIImage:
+    found = find_local_image(text, platform=platform, cache=cache)
     if found is None:
         # Base images have names with a blank or a plus in them.
         names = [known for known in kept.index().names if " " not in known and "+" not in known]

@@ -108,7 +108,8 @@ def _opened(text: str, context: Context) -> Iterator[OCIImage]:
     location = parse_location(text, given_as="REF")
     if location.transport == "docker-daemon":
         raise UsageError(f"{text} is an engine's image.", hint="Verify it in its registry or an OCI layout.")
-    local = find_local_image(text, cache=cache) if location.transport == "registry" else None
+    is_named = location.transport == "registry"
+    local = find_local_image(text, platform=context.platform, cache=cache) if is_named else None
     if local is not None:
         yield local
         return

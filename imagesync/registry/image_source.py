@@ -16,6 +16,7 @@ from typing import Protocol
 from imagesync.core.image_location import ImageLocation
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.limits import SILENCE
+from imagesync.core.platforms import is_platform
 from imagesync.core.progress import Progress
 from imagesync.core.text import counted
 from imagesync.errors import BaseImageError, LayoutError, RegistryError
@@ -114,15 +115,19 @@ def open_image(
         except (RegistryError, LayoutError) as error:
             raise BaseImageError(error.message, hint=error.hint or hint) from error
         actual = found.image.config.platform
-        if actual != platform and not actual.startswith(f"{platform}/"):
+        if not is_platform(actual, platform):
             raise BaseImageError(f"{location} isn't there for {platform}, but for {actual}.", hint=hint)
         yield found
 
 
-class _Layout(BlobSource, Protocol):
-    def index(self) -> Index: ...
+class LayoutSource(BlobSource, Protocol):
+    """An OCI layout, in a folder or an archive."""
 
-    def image(self, descriptor: Descriptor) -> OCIImage: ...
+    def index(self) -> Index:
+        """Return the layout's index."""
+
+    def image(self, descriptor: Descriptor) -> OCIImage:
+        """Return the image of a manifest in it."""
 
 
 class KeptBlobs:
@@ -215,7 +220,7 @@ def _from_registry(repository: Repository, platform: str, kept: ImageLayout) -> 
     return SourceImage(image, pinned, digest, repository.name)
 
 
-def _from_layout(source: _Layout, location: ImageLocation, platform: str) -> SourceImage:
+def _from_layout(source: LayoutSource, location: ImageLocation, platform: str) -> SourceImage:
     index = source.index()
     if not index.manifests:
         what = "has no images" if Path(location.path).exists() else "doesn't exist"
@@ -228,10 +233,26 @@ def _from_layout(source: _Layout, location: ImageLocation, platform: str) -> Sou
         names = ", ".join(index.names) or "none with a name"
         wanted = f"no image {location.name!r}" if location.name else "several images, or none"
         raise LayoutError(f"{location} has {wanted}; it has {names}.", hint="Name one: oci:FOLDER:NAME.")
-    return _resolved(source, entry, location, platform)
+    return resolve_entry(source, entry, location, platform)
 
 
-def _resolved(source: _Layout, entry: Descriptor, location: ImageLocation, platform: str) -> SourceImage:
+def resolve_entry(
+    source: LayoutSource, entry: Descriptor, location: ImageLocation | str, platform: str
+) -> SourceImage:
+    """Return the image that an entry of a layout stands for, or its index has for *platform*.
+
+    Parameters
+    ----------
+    source
+        The layout.
+    location
+        What the image is called, for messages.
+
+    Raises
+    ------
+    LayoutError
+        It isn't there for *platform*, or can't be used.
+    """
     descriptor = entry
     for _ in range(2):
         try:
@@ -253,7 +274,7 @@ def _from_archive(archive: ImageArchive, location: ImageLocation, platform: str)
         return _from_layout(archive, location, platform)
     entry = archive.docker_entry(location.name)
     if entry is not None:
-        return _resolved(archive, entry, location, platform)
+        return resolve_entry(archive, entry, location, platform)
     image = archive.docker_image(location.name)
     # As an engine that loads the archive knows it.
     return SourceImage(image, str(location), archive.docker_image_id(location.name))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from imagesync.core.platforms import is_platform
 from imagesync.core.strict_json import load_json
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -216,7 +217,7 @@ class Index:
         (True, None)
         """
         exact = (entry for entry in self.manifests if entry.platform == platform)
-        close = (entry for entry in self.manifests if entry.platform.startswith(f"{platform}/"))
+        close = (entry for entry in self.manifests if is_platform(entry.platform, platform))
         return next(exact, next(close, None))
 
     def find(self, name: str = "") -> Descriptor | None:
