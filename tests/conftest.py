@@ -36,6 +36,7 @@ ALLOWED_SKIPS = (
     r"no conda, mamba or micromamba on this machine",
     r"the system's Python has no packages on this machine",
     r"needs root",
+    r"no programs of linux/arm64 run on this machine",
     r"only on (Windows|macOS|Linux)",
     r"not on (Windows|macOS)",
 )

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.options import PATH, Group, format_option, invocation_of, session_of, settings_options
+from imagesync.cli.options import (
+    PATH,
+    Group,
+    format_option,
+    invocation_of,
+    platform_option,
+    session_of,
+    settings_options,
+)
 from imagesync.cli.tables import Row, Section, print_sections
 from imagesync.cluster.cleanup import FoundCluster, find_clusters
 from imagesync.cluster.cluster_engine import ClusterEngine
@@ -255,6 +263,7 @@ def down(names: tuple[str, ...], *, leftovers: bool) -> None:
 
 @cluster.command("config", epilog=_TARGETS)
 @settings_options
+@platform_option
 @click.option("--image", metavar="REF", help="Image; by default that of the environment.")
 @click.option("--push", is_flag=True, default=None, help="Push the image to the registry first.")
 @click.option("--name", metavar="NAME", default="dask", show_default=True, help="Name of the cluster.")
@@ -309,6 +318,7 @@ def config(  # noqa: PLR0917  click passes what the options say
         shape=shape,
         pull_secret=pull_secret,
         templates=session.context.settings.templates,
+        platform=session.context.platform,
     )
     if output_file is None:
         click.echo(text, nl=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.image_reference import check_reference, parse_reference, repository_of, split_reference
+from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
@@ -18,6 +19,7 @@ from imagesync.image.templates import render_template
 from imagesync.registry.registry import read_digest
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress
     from imagesync.session import Session
 
@@ -130,7 +132,13 @@ _ECR = re.compile(r"(?P<account>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazo
 
 
 def render_configuration(
-    target: Target, *, image: str, shape: Shape, pull_secret: str | None, templates: Path | None
+    target: Target,
+    *,
+    image: str,
+    shape: Shape,
+    pull_secret: str | None,
+    templates: Path | None,
+    platform: Platform = DEFAULT_PLATFORM,
 ) -> str:
     """Return the configuration that starts a cluster of *shape* in *image* on *target*.
 
@@ -146,13 +154,16 @@ def render_configuration(
         Name of a Kubernetes secret with the registry's credentials.
     templates
         Folder of the user's templates, which take precedence over the shipped ones.
+    platform
+        That of the machines, where a configuration names it.
 
     Raises
     ------
     RenderError
         A template fails, or a JSON template doesn't render JSON.
     """
-    text = render_template(target.template, _values(target, image, shape, pull_secret), folder=templates)
+    values = {**_values(target, image, shape, pull_secret), "platform": platform}
+    text = render_template(target.template, values, folder=templates)
     if target.template.endswith(".json.j2"):
         try:
             json.loads(text)
@@ -204,6 +215,8 @@ def environment_image(session: Session, *, push: bool | None, local: bool) -> st
             hint="Name one, and push: --push --repository registry.example.com/team/NAME",
         )
     session.warn_of_drift()
+    if local and not parse_reference(repository).names_registry:
+        session = session.on_engine()
     image = session.build(push=push, as_installed=True, with_digest=True)
     if image.digest is not None:
         return image.digest

@@ -18,6 +18,7 @@ from botocore.validate import ParamValidator
 from jsonschema.protocols import Validator
 from jsonschema.validators import validator_for
 
+from imagesync.core.platforms import LINUX_AMD64, LINUX_ARM64, Platform
 from imagesync.deploy.configuration import TARGETS, Shape, make_shape, render_configuration
 from imagesync.errors import RenderError, UsageError
 from imagesync.image.templates import build_files_digest, shipped_templates
@@ -37,9 +38,15 @@ def render(
     shape: Shape = SHAPE,
     pull_secret: str | None = None,
     templates: Path | None = None,
+    platform: Platform = LINUX_AMD64,
 ) -> str:
     return render_configuration(
-        TARGETS[target], image=image, shape=shape, pull_secret=pull_secret, templates=templates
+        TARGETS[target],
+        image=image,
+        shape=shape,
+        pull_secret=pull_secret,
+        templates=templates,
+        platform=platform,
     )
 
 
@@ -182,6 +189,12 @@ def test_slurm_jobs_run_workers_in_the_apptainer_image(
     assert f"apptainer exec --env PYTHONNOUSERSITE=1 {image} python -m distributed.cli.dask_worker" in script
     assert "--nthreads 2" in script
     assert "#SBATCH --mem=6G" in script
+
+
+def test_ecs_task_definitions_name_the_processor_of_the_image() -> None:
+    for platform, name in ((LINUX_AMD64, "X86_64"), (LINUX_ARM64, "ARM64")):
+        for definition in json.loads(render("ecs", platform=platform)):
+            assert definition["runtimePlatform"]["cpuArchitecture"] == name
 
 
 @pytest.mark.parametrize("image", [IMAGE, ECR])
