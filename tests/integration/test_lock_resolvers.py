@@ -386,6 +386,26 @@ def test_another_platform_keeps_local_versions_where_it_can(index: LocalIndex, t
     assert lock.deviations == ()
 
 
+def test_wheel_of_another_index_than_the_first_with_the_version_is_found_as_by_pip(
+    index: LocalIndex, tmp_path: Path
+) -> None:
+    tags = {machine: f"cp{MINOR}-cp{MINOR}-manylinux_2_17_{machine}" for machine in ("x86_64", "aarch64")}
+    index.add_wheel("demo", "1.0.0", tag=tags["x86_64"])
+    plan, target = plan_of(installed("demo", "1.0.0")), Target(LINUX_ARM64, VERSION, (2, 36))
+    with LocalIndex() as other:
+        for tag in tags.values():
+            other.add_wheel("demo", "1.0.0", tag=tag)
+        environ = environment(tmp_path, PIP_INDEX_URL=other.url, PIP_EXTRA_INDEX_URL=index.url)
+        (package,) = lock_with(open_resolver("uv", environ), plan, target=target).packages
+        assert package.artifact.filename == f"demo-1.0.0-{tags['aarch64']}.whl"
+        of_uv = IndexConfiguration(
+            index_url=other.url, extra_index_urls=(index.url,), tool="uv", strategy="first-index"
+        )
+        with pytest.raises(UnsolvableError, match="a version is taken from the first that has it") as caught:
+            lock_with(open_resolver("uv", environ, indexes=of_uv), plan, target=target)
+        assert f"There are several indexes ({other.url}, {index.url})" in caught.value.message
+
+
 def test_pip_tools_says_where_it_can_lock(tmp_path: Path) -> None:
     resolver = open_resolver("pip-tools", environment(tmp_path))
     with pytest.raises(LockError, match="only for the platform that it runs on") as caught:

@@ -18,7 +18,7 @@ from imagesync.core.names import canonical_name
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError, UnsolvableError
 from imagesync.indexes.pypi.access import Access
-from imagesync.indexes.pypi.index_configuration import binding_of
+from imagesync.indexes.pypi.index_configuration import PYPI, binding_of
 from imagesync.indexes.pypi.index_problems import IndexProblem, unusable
 from imagesync.indexes.pypi.uv_environment import write_uv_configuration
 from imagesync.indexes.pypi.uv_files import (
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 # the older one, whose wheels it can run.
 _GLIBC = (17, 28, *range(31, 41))
 _UNSOLVABLE = 1
+_LACKS_WHEELS = re.compile(r"no wheels with a matching platform tag")
 # Phrases of uv about an index that answers and can't be used.
 _TELLING = re.compile(r"certificate|\b(401|403|407)\b", re.IGNORECASE)
 # Takes a request, the number of the alternatives, and the bound packages that come in as dependencies.
@@ -90,7 +91,7 @@ class UvResolver(IndexResolver):
             bound, others = split_requirements(
                 request.requirements, self.indexes, attempt=attempt, besides=besides
             )
-            self._run(replace(request, requirements=others), folder, output, bound)
+            self._run_in_orders(replace(request, requirements=others), folder, output, bound)
             document = parse_toml(output.read_text("utf-8"))
         vendored = {package.name for package in request.vendored}
         return tuple(
@@ -99,8 +100,38 @@ class UvResolver(IndexResolver):
             if canonical_name(entry["name"]) not in vendored
         )
 
-    def _run(
+    def _run_in_orders(
         self, request: ResolutionRequest, folder: Path, output: Path, bound: Sequence[BoundRequirement]
+    ) -> None:
+        """Run uv, and again with other indexes first if the files of one of several don't fit the target.
+
+        pip takes the files of a version from all indexes, uv from the first that has the version.
+        """
+        try:
+            self._run(request, folder, output, bound, self.indexes)
+        except UnsolvableError as error:
+            urls = self.indexes.public_urls
+            if len(urls) < 2 or not _LACKS_WHEELS.search(error.message):
+                raise
+            if self.indexes.tool in ("uv", "pixi") or self.indexes.strategy != "unsafe-best-match":
+                raise UnsolvableError(
+                    f"{error.message}\nThere are several indexes ({', '.join(urls)}), and a version is taken "
+                    "from the first that has it, even if only another one has its wheel for this platform. "
+                    "Bind the package to that one, or name that one first."
+                ) from error
+            for indexes in _other_orders(self.indexes):
+                with suppress(UnsolvableError):
+                    self._run(request, folder, output, bound, indexes)
+                    return
+            raise
+
+    def _run(
+        self,
+        request: ResolutionRequest,
+        folder: Path,
+        output: Path,
+        bound: Sequence[BoundRequirement],
+        indexes: IndexConfiguration,
     ) -> None:
         vendored_wheels = write_metadata_wheels(request.vendored, folder)
         requirements, constraints = folder / "requirements.in", folder / "constraints.txt"
@@ -112,7 +143,7 @@ class UvResolver(IndexResolver):
         if request.preferred:
             # uv prefers the versions of an existing output file.
             output.write_text(_preferences(request.preferred), "utf-8")
-        environment = write_uv_configuration(self.indexes, self._environ, folder)
+        environment = write_uv_configuration(indexes, self._environ, folder)
         project = folder / "pyproject.toml"
         if bound:
             environment |= write_project(bound, self.indexes, project)
@@ -192,6 +223,14 @@ def readable(text: str) -> str:
     )
     kept = [line.removeprefix("error:").removeprefix("cause:").strip() for line in lines if line]
     return "\n".join(line for line in kept if not line.startswith("No solution found"))
+
+
+def _other_orders(indexes: IndexConfiguration) -> Iterator[IndexConfiguration]:
+    """Yield the configuration with each other index first; uv asks the main one last."""
+    pool = (*indexes.extra_index_urls, indexes.index_url or PYPI)
+    for number in range(1, len(pool)):
+        *extra, main = (*pool[number:], *pool[:number])
+        yield replace(indexes, index_url=main, extra_index_urls=tuple(extra))
 
 
 def _executable() -> str:
