@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Contender, Run, in_turns, median_seconds, ratio
-from benchmarks.report import machine
+from benchmarks.results import machine
 from benchmarks.subjects import Imagesync, PlainDockerfile, make_environment
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
@@ -35,7 +35,7 @@ class WithoutEngine:
 
     ours: Imagesync
 
-    def build(self, *gone: str) -> Mapping[str, int]:
+    def build(self, *gone: str) -> Mapping[str, float]:
         """Build; of the store's layers are *gone* before: ``layer`` or ``part`` entries, the image always."""
         images = self.ours.store / "images"
         (images / "index.json").unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def main() -> int:
         )
         uv = PlainDockerfile(engine, base.reference, tuple(environment.installed()), SilentProgress(), UV)
 
-        def with_uv() -> Mapping[str, int]:
+        def with_uv() -> Mapping[str, float]:
             uv.build()
             return {}
 

@@ -7,20 +7,20 @@ import subprocess
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from uuid import uuid4
 
-from benchmarks.measure import Run, count
-from benchmarks.report import Figure
+from benchmarks.measure import run_once
+from benchmarks.results import Results
 
 WORKERS = 4
-CLOSING = 2.0  # seconds that closing may take
 OURS = "DockerCluster"
 BY_HAND = "docker run at once"
 WITHOUT_NANNY = "docker run at once, --no-nanny"
 _PATIENCE = 180  # seconds
 
 
-def measure_cluster(image: str, *, turns: int) -> Iterator[Figure]:
+def measure_cluster(image: str, size: str, results: Results, *, turns: int) -> None:
     """Start clusters in turns, each with its image present and its client's imports done.
 
     By hand, it is what one would write: ``docker run`` of a scheduler and four workers, all at once, and a
@@ -31,32 +31,26 @@ def measure_cluster(image: str, *, turns: int) -> Iterator[Figure]:
         BY_HAND: lambda: _by_hand(image),
         WITHOUT_NANNY: lambda: _by_hand(image, "--no-nanny"),
     }
-    starts: dict[str, list[Run]] = {name: [] for name in contenders}
-    ends: dict[str, list[Run]] = {name: [] for name in contenders}
     with warnings.catch_warnings():
         # The patch level of this process's Python may not be the image's.
         warnings.simplefilter("ignore")
         for turn in range(turns + 1):
             for name, contender in contenders.items():
-                start, end = _run(contender())
+                cluster = contender()
+
+                def start(cluster: contextlib.AbstractContextManager[None] = cluster) -> dict[str, float]:
+                    cluster.__enter__()
+                    return {}
+
+                def end(cluster: contextlib.AbstractContextManager[None] = cluster) -> dict[str, float]:
+                    cluster.__exit__(None, None, None)
+                    return {}
+
+                started, ended = run_once(start), run_once(end)
+                print(f"cluster, {name}: {started.seconds:.2f} s, closing {ended.seconds:.2f} s", flush=True)
                 if turn:  # the first is to warm up
-                    starts[name].append(start)
-                    ends[name].append(end)
-    yield Figure("cluster of four workers", OURS, BY_HAND, starts, goal=0.6)
-    yield Figure("closing it", OURS, BY_HAND, ends, limit=CLOSING)
-
-
-def _run(cluster: contextlib.AbstractContextManager[None]) -> tuple[Run, Run]:
-    """Return what starting and what ending cost."""
-    before, start = count(), time.perf_counter()
-    cluster.__enter__()
-    seconds, after = time.perf_counter() - start, count()
-    end = time.perf_counter()
-    cluster.__exit__(None, None, None)
-    processes = None
-    if before.processes is not None and after.processes is not None:
-        processes = after.processes - before.processes
-    return Run(seconds, None, processes, {}), Run(time.perf_counter() - end, None, None, {})
+                    results.add("cluster", size, name, turn - 1, started)
+                    results.add("cluster, closing", size, name, turn - 1, replace(ended, memory=None))
 
 
 @contextlib.contextmanager

@@ -1,124 +1,303 @@
-"""What was measured, for a person and as JSON."""
+"""``python -m benchmarks.report``: the tables and plots of docs/benchmarks.md, from the file of results.
+
+Writes between the markers ``<!-- results -->`` and ``<!-- end of results -->`` of docs/benchmarks.md, and of
+README.md where it has them, and writes docs/benchmarks.json, docs/benchmarks.svg and docs/benchmarks-all.svg.
+"""
 
 from __future__ import annotations
 
-import os
-import platform
+import argparse
+import json
+import re
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from benchmarks.measure import Ratio, Run, median_seconds, ratio
-from imagesync.cli.tables import Row, Section, print_sections
-from imagesync.core.text import format_size
+from benchmarks.builds import WORKS
+from benchmarks.commands import FIGURES as COMMANDS
+from benchmarks.environments import SIZES
+from benchmarks.measure import Run, ratio
+from benchmarks.plot import Bar, draw
+from benchmarks.results import FILE, Result, read_results
 
+_MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
+_TITLES = {
+    "cold": "Cold build: nothing cached but the base image",
+    "warm": "Built anew, with the packages in the cache",
+    "unchanged": "Nothing changed",
+    "light": "One light package changed (click)",
+    "heavy": "One heavy package changed (pandas)",
+    "edit": "One line of own code changed",
+}
+_COMMANDS = {
+    "scan": "Scan",
+    "scan-coiled": "Scan of S with Coiled's client in it",
+    "plan": "Plan",
+    "lock-empty": "Lock, with an empty cache",
+    "lock": "Lock again, with a full cache",
+    "lock-arm64": "Lock for Linux on arm64, with a full cache",
+}
+_SHORT = ("imagesync", "imagesync, no engine", "Docker, pip", "Docker, uv")
 
-@dataclass(frozen=True)
-class Figure:
-    """One comparison.
-
-    Parameters
-    ----------
-    ours, theirs
-        Names of the contenders; the first is divided by the second.
-    goal
-        The largest ratio of medians that is good enough; ``None`` where nothing is promised.
-    limit
-        The longest time of ours that is good enough, in seconds.
-    images
-        What is known of each contender's image; ours may not be the larger one.
-    """
-
-    name: str
-    ours: str
-    theirs: str
-    runs: dict[str, list[Run]]
-    goal: float | None = None
-    limit: float | None = None
-    images: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    @property
-    def ratio(self) -> Ratio:
-        """Return how the times compare."""
-        return ratio(self.runs[self.ours], self.runs[self.theirs])
-
-    @property
-    def good(self) -> bool:
-        """Return whether goal and limit are kept, and our image is no larger."""
-        fast = self.limit is None or median_seconds(self.runs[self.ours]) <= self.limit
-        small = not self.images or self.images[self.ours]["size"] <= self.images[self.theirs]["size"]
-        return fast and small and (self.goal is None or self.ratio.median <= self.goal)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the figure as JSON, every run in it."""
-        return {
-            "name": self.name,
-            "ratio": {"ours": self.ours, "theirs": self.theirs, **vars(self.ratio)},
-            "goal": self.goal,
-            "limit_seconds": self.limit,
-            "good": self.good,
-            "images": {name: dict(facts) for name, facts in self.images.items()},
-            "runs": {name: [run.to_dict() for run in runs] for name, runs in self.runs.items()},
-        }
+Runs = Mapping[tuple[str, str], Mapping[str, list[Run]]]
 
 
-def machine() -> dict[str, str]:
-    """Return what the figures depend on."""
-    try:
-        cpu = next(
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-            if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        cpu = platform.machine()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    return {
-        "cpu": cpu,
-        "cores": str(os.cpu_count()),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load": f"{load:.2f}",
+def main() -> int:
+    """Write the files."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
+    parser.add_argument("--results", type=Path, default=FILE, help="the file of results")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="the folder of benchmarks.md")
+    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    arguments = parser.parse_args()
+    results, sessions = read_results(arguments.results)
+    runs = _by_contender(results)
+    size = next((size for size in ("M", "S", "L") if ("cold", size) in runs), "")
+    text = "\n".join(_report(runs, results, sessions, plotted=size)) + "\n"
+    _write_between(arguments.docs / "benchmarks.md", text)
+    document = {
+        "sessions": list(sessions.values()),
+        "results": [{**vars(result), "run": result.run.to_dict()} for result in results],
     }
+    (arguments.docs / "benchmarks.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    if size:
+        for name, contenders in (("benchmarks.svg", _SHORT), ("benchmarks-all.svg", None)):
+            (arguments.docs / name).write_text(_plot(runs, size, contenders), "utf-8")
+        if _MARKED.search(arguments.readme.read_text("utf-8")):
+            picture = f"![{_description(runs, size)}](docs/benchmarks.svg)\n"
+            _write_between(arguments.readme, picture)
+    return 0
 
 
-def print_figure(figure: Figure, stream: TextIO) -> None:
-    """Print one figure: each contender's times and counters, and how they compare."""
-    rows = tuple(Row(_cells(name, runs)) for name, runs in figure.runs.items())
-    verdict = f"ratio {figure.ratio} to {figure.theirs}"
-    if figure.goal is not None:
-        verdict += f", goal at most {figure.goal}"
-    if figure.limit is not None:
-        verdict += f", at most {figure.limit} s"
-    headers = ("", "median", "fastest", "slowest", "received", "processes", "counted")
-    images = [
-        f"image of {name}: {format_size(facts['size'])}, {facts['without_bytecode']} sources without bytecode"
-        for name, facts in figure.images.items()
-    ]
-    others = [
-        f"ratio {ratio(figure.runs[figure.ours], runs)} to {name}"
-        for name, runs in figure.runs.items()
-        if name not in {figure.ours, figure.theirs}
-    ]
-    notes = (*images, *others, f"{verdict}: {'kept' if figure.good else 'MISSED'}")
-    section = Section(figure.name, headers, rows, frozenset(range(1, 6)), notes)
-    print_sections([section, Section(title="")], stream)
+def _write_between(file: Path, text: str) -> None:
+    old = file.read_text("utf-8")
+    if not _MARKED.search(old):
+        raise SystemExit(f"{file} has no markers <!-- results --> and <!-- end of results -->")
+    file.write_text(_MARKED.sub(lambda found: f"{found[1]}{text}{found[2]}", old), "utf-8")
 
 
-def _cells(name: str, runs: list[Run]) -> tuple[str, ...]:
-    seconds = [run.seconds for run in runs]
-    received = [run.received for run in runs if run.received is not None]
-    processes = [run.processes for run in runs if run.processes is not None]
-    return (
-        name,
-        f"{statistics.median(seconds):.2f} s",
-        f"{min(seconds):.2f} s",
-        f"{max(seconds):.2f} s",
-        format_size(int(statistics.median(received))) if received else "-",
-        f"{statistics.median(processes):.0f}" if processes else "-",
-        ", ".join(
-            f"{key} {statistics.median(run.counted[key] for run in runs):.0f}" for key in runs[0].counted
-        ),
+def _by_contender(results: Sequence[Result]) -> Runs:
+    runs: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    for result in sorted(results, key=lambda result: result.turn):
+        runs.setdefault((result.figure, result.size), {}).setdefault(result.contender, []).append(result.run)
+    return runs
+
+
+def _report(
+    runs: Runs, results: Sequence[Result], sessions: Mapping[str, dict[str, Any]], *, plotted: str
+) -> Iterator[str]:
+    used = sorted({result.session for result in results})
+    machines = [sessions[session] for session in used if session in sessions]
+    if machines:
+        last = machines[-1]
+        named = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
+        machine = last["machine"]
+        loads = [float(entry["machine"]["load"]) for entry in machines]
+        yield (
+            f"{used[0][:10]}: {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python "
+            f"{machine['python']}; load before the sessions {min(loads):.2f} to {max(loads):.2f}. {named}."
+        )
+    if plotted:
+        yield f"\n![{_description(runs, plotted)}](benchmarks.svg)\n"
+        yield f"All who build images, environment {plotted}:\n\n![The same with all](benchmarks-all.svg)"
+    for size in SIZES:
+        figures = [figure for figure in COMMANDS if (figure, size) in runs]
+        if figures:
+            yield f"\n### Commands, environment {size}\n"
+            yield from _commands(runs, size, figures)
+        works = [work for work in WORKS if (work, size) in runs]
+        if works:
+            yield f"\n### Images, environment {size}\n"
+            yield from _images(runs, size, works)
+        if ("import", size) in runs:
+            yield f"\n### The finished image, environment {size}\n"
+            yield from _finished(runs, size)
+        if ("cluster", size) in runs:
+            yield f"\n### A cluster of four workers, environment {size}\n"
+            yield from _cluster(runs, size)
+    if any(figure.startswith("growth") for figure, _ in runs):
+        yield "\n### Growth\n"
+        yield from _growth(runs)
+
+
+def _commands(runs: Runs, size: str, figures: Sequence[str]) -> Iterator[str]:
+    yield _row("", "seconds", "imagesync is", "processor, s", "memory, MB", "read, MB", "files opened")
+    yield _row(*["---"] * 7)
+    for figure in figures:
+        yield _row(f"**{_COMMANDS[figure]}**", *[""] * 6)
+        contenders = runs[figure, size]
+        ours = next(iter(contenders))
+        for name, measured in contenders.items():
+            yield _row(
+                name,
+                _spread(measured),
+                _compared(contenders[ours], measured) if name != ours else "",
+                _median(measured, lambda run: run.own_cpu, "{:.2f}"),
+                _megabytes(measured, lambda run: run.memory),
+                _megabytes(measured, lambda run: run.read),
+                _median(measured, _counted("files"), "{:.0f}"),
+            )
+
+
+def _images(runs: Runs, size: str, works: Sequence[str]) -> Iterator[str]:
+    yield _row(
+        *("", "build, s", "imagesync is", "processor, s", "memory, MB", "to the engine, MB (requests)"),
+        *("layers", "push, s", "pushed, MB (requests)"),
     )
+    yield _row(*["---"] * 9)
+    for work in works:
+        contenders = runs[work, size]
+        ours = next(iter(contenders))
+        yield _row(f"**{_TITLES[work]}**", *[""] * 8)
+        for name, measured in contenders.items():
+            pushes = runs.get((f"{work}, push", size), {}).get(name, [])
+            yield _row(
+                name,
+                _spread(measured),
+                _compared(contenders[ours], measured) if name != ours else "",
+                _median(measured, lambda run: run.cpu, "{:.1f}"),
+                _megabytes(measured, lambda run: run.memory),
+                _bytes_and_requests(measured, "engine"),
+                _layers(measured),
+                _spread(pushes) if pushes else "",
+                _bytes_and_requests(pushes, "registry"),
+            )
+
+
+def _layers(measured: Sequence[Run]) -> str:
+    layers = _median(measured, _counted("layers"), "{:.0f}")
+    same = _median(measured, _counted("same layers"), "{:.0f}")
+    return f"{layers}, {same} as before" if same else layers
+
+
+def _finished(runs: Runs, size: str) -> Iterator[str]:
+    yield _row("", "size, MB", "compressed, MB", "layers", "`docker run` to `import pandas`, s")
+    yield _row(*["---"] * 5)
+    for name, measured in runs["import", size].items():
+        pushes = runs.get(("cold, push", size), {}).get(name, [])
+        yield _row(
+            name,
+            _megabytes(measured, _counted("size")),
+            _megabytes(pushes, _counted("compressed")),
+            _median(measured, _counted("layers"), "{:.0f}"),
+            _spread(measured),
+        )
+
+
+def _cluster(runs: Runs, size: str) -> Iterator[str]:
+    yield _row("", "until all have come, s", "imagesync is", "processor, s", "memory, MB", "closing, s")
+    yield _row(*["---"] * 6)
+    contenders = runs["cluster", size]
+    ours = next(iter(contenders))
+    for name, measured in contenders.items():
+        yield _row(
+            name,
+            _spread(measured),
+            _compared(contenders[ours], measured) if name != ours else "",
+            _median(measured, lambda run: run.cpu, "{:.1f}"),
+            _megabytes(measured, lambda run: run.memory),
+            _spread(runs["cluster, closing", size][name]),
+        )
+
+
+def _growth(runs: Runs) -> Iterator[str]:
+    counts = sorted({int(size) for figure, size in runs if figure == "growth, scan"})
+    if counts:
+        yield _row("packages", *map(str, counts))
+        yield _row(*["---"] * (len(counts) + 1))
+        for name in ("scan", "plan", "build"):
+            found = [runs.get((f"growth, {name}", str(count)), {}).get("imagesync", []) for count in counts]
+            yield _row(f"{name}, s", *(_spread(measured) if measured else "" for measured in found))
+    environments = runs.get(("growth, environments", "S"), {})
+    if environments:
+        yield ""
+        yield _row("environments of S", "built and pushed, s", "pushed, MB", "store, MB")
+        yield _row(*["---"] * 4)
+        for name, measured in environments.items():
+            seconds = list(accumulate(run.seconds for run in measured))
+            pushed = list(accumulate(run.counted["registry bytes"] for run in measured))
+            for count in (1, 4, 16):
+                if count <= len(measured):
+                    store = measured[count - 1].counted.get("store bytes")
+                    cells = (f"{seconds[count - 1]:.1f}", f"{pushed[count - 1] / 1e6:.1f}")
+                    yield _row(f"{count}, {name}", *cells, f"{store / 1e6:.0f}" if store else "")
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(measured: Sequence[Run]) -> str:
+    seconds = [run.seconds for run in measured]
+    middle = statistics.median(seconds)
+    return f"{middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
+
+
+def _compared(ours: list[Run], theirs: list[Run]) -> str:
+    turns = min(len(ours), len(theirs))
+    median = ratio(ours[:turns], theirs[:turns]).median
+    if 0.95 < median < 1.05:
+        return "as fast"
+    if median > 1:
+        return f"{median:.1f} times slower"
+    return f"{1 / median:.1f} times faster"
+
+
+def _counted(name: str) -> Callable[[Run], float | None]:
+    return lambda run: run.counted.get(name)
+
+
+def _median(measured: Sequence[Run], value: Callable[[Run], float | None], form: str) -> str:
+    values = [found for run in measured if (found := value(run)) is not None]
+    return form.format(statistics.median(values)) if values else ""
+
+
+def _megabytes(measured: Sequence[Run], value: Callable[[Run], float | None]) -> str:
+    values = [found / 1e6 for run in measured if (found := value(run)) is not None]
+    if not values:
+        return ""
+    middle = statistics.median(values)
+    return f"{middle:.2f}" if middle < 1 else f"{middle:.1f}" if middle < 100 else f"{middle:.0f}"
+
+
+def _bytes_and_requests(measured: Sequence[Run], name: str) -> str:
+    sent = _megabytes(measured, _counted(f"{name} bytes"))
+    return f"{sent} ({_median(measured, _counted(f'{name} requests'), '{:.0f}')})" if sent else ""
+
+
+def _plot(runs: Runs, size: str, contenders: Sequence[str] | None) -> str:
+    panels = []
+    for work in WORKS:
+        bars = []
+        for name, measured in runs.get((work, size), {}).items():
+            if contenders is None or name in contenders:
+                pushes = runs.get((f"{work}, push", size), {}).get(name, [])
+                seconds = statistics.median(run.seconds for run in measured)
+                pushed = statistics.median(run.seconds for run in pushes) if pushes else 0.0
+                bars.append(Bar(name, seconds, pushed, name.startswith("imagesync")))
+        if bars:
+            panels.append((_TITLES[work], bars))
+    return draw(
+        panels,
+        legend=f"Seconds to build + to push to a local registry. Environment {size}; less is better.",
+        description=_description(runs, size),
+    )
+
+
+def _description(runs: Runs, size: str) -> str:
+    parts = []
+    for work in WORKS:
+        medians = [
+            f"{name} {statistics.median(run.seconds for run in measured):.1f} s"
+            for name, measured in runs.get((work, size), {}).items()
+            if name in _SHORT
+        ]
+        if medians:
+            parts.append(f"{_TITLES[work]}: {', '.join(medians)}")
+    return "; ".join(parts)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

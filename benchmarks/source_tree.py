@@ -6,17 +6,14 @@ Beside it ``git status`` on the same tree, which has the same question to answer
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.measure import in_turns
-from benchmarks.report import Figure, machine, print_figure
+from benchmarks.measure import Run, in_turns, median_seconds
 from imagesync.wheels.sources.source_tree import source_files, tree_digest
 
 FILES = 10_000
@@ -30,22 +27,19 @@ def main() -> int:
     """Measure, print tables on stdout, and return 1 if the goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.source_tree", description=__doc__)
     parser.add_argument("--turns", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="where JSON goes")
     arguments = parser.parse_args()
-    figures = []
-    for name, with_git in ((f"{FILES} files, git", True), (f"{FILES} files, no git", False)):
+    good = []
+    for name, with_git in (("git", True), ("no git", False)):
         with tempfile.TemporaryDirectory(prefix="imagesync-bench-") as place:
-            figure = measure(Path(place), turns=arguments.turns, with_git=with_git)
-            figures.append(replace(figure, name=name))
-        print_figure(figures[-1], sys.stdout)
-    if arguments.json:
-        document = {"machine": machine(), "figures": [figure.to_dict() for figure in figures]}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    return 0 if all(figure.good for figure in figures) else 1
+            runs = measure(Path(place), turns=arguments.turns, with_git=with_git)
+        ours, theirs = median_seconds(runs["digest"]), median_seconds(runs["git status"])
+        print(f"{FILES} files, {name}: {ours:.3f} s, git status {theirs:.3f} s (goal: {LIMIT:g} s)")
+        good.append(ours <= LIMIT)
+    return 0 if all(good) else 1
 
 
-def measure(place: Path, *, turns: int, with_git: bool) -> Figure:
-    """Return the figure of a new tree below *place*, whose digest was taken once before."""
+def measure(place: Path, *, turns: int, with_git: bool) -> dict[str, list[Run]]:
+    """Return the runs in a new tree below *place*, whose digest was taken once before."""
     tree, cache = make_tree(place / "tree"), place / "cache"
     repository = tree if with_git else make_tree(place / "beside")
     for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "All"]):
@@ -56,14 +50,13 @@ def measure(place: Path, *, turns: int, with_git: bool) -> Figure:
     if len(source_files(tree)) != FILES:
         raise RuntimeError("not every file is in the digest")
 
-    def digest() -> Mapping[str, int]:
+    def digest() -> Mapping[str, float]:
         if tree_digest(tree, cache=cache) != first:
             raise RuntimeError("the digest of an unchanged tree changed")
         return {}
 
     contenders = {"digest": digest, "git status": lambda: _git(repository, "status", "--porcelain")}
-    runs = in_turns(contenders, runs=turns, warm_up=True)
-    return Figure("", "digest", "git status", runs, limit=LIMIT)
+    return in_turns(contenders, runs=turns, warm_up=True)
 
 
 def make_tree(folder: Path) -> Path:
@@ -76,7 +69,7 @@ def make_tree(folder: Path) -> Path:
     return folder
 
 
-def _git(folder: Path, *arguments: str) -> Mapping[str, int]:
+def _git(folder: Path, *arguments: str) -> Mapping[str, float]:
     identity = ["-c", "user.name=Bench", "-c", "user.email=bench@example.com"]
     identity += ["-c", "gc.auto=0", "-c", "maintenance.auto=false"]  # which would go on in the background
     subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, stdout=subprocess.DEVNULL)
