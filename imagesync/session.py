@@ -112,18 +112,8 @@ class Session:
         return tuple(replace(self, context=context, scanned=environment) for context in contexts)
 
     def on_engine(self) -> Session:
-        """Return the session of the platform that the engine runs by its own processor, of several ones.
-
-        Raises
-        ------
-        EngineError
-            There is no engine, or it runs none of them.
-        """
-        platforms = self.context.platforms
-        if len(platforms) < 2:
-            return self
-        chosen = self.context.engine_platform(platforms)
-        return replace(self, context=self.context.for_platform(chosen))
+        """Return the session of the engine's own platform, of several ones; an error if it runs none."""
+        return replace(self, context=self.context.on_engine())
 
     def plan(self) -> Plan:
         """Return the plan of the image; contradictions between installed packages are findings."""

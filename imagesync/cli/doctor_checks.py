@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from imagesync.core.credentials import strip_credentials
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.installation import own_installation
+from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import SilentProgress
 from imagesync.core.text import format_size
 from imagesync.core.worker_pool import WorkerPool
@@ -34,6 +35,7 @@ from imagesync.indexes.pypi.index_problems import (
 )
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
+from imagesync.pipeline.context import Context
 from imagesync.pipeline.registry_images import RegistryImages
 from imagesync.settings.bases import base_hint, well_known
 from imagesync.store.layout import default_cache_dir
@@ -193,19 +195,21 @@ def engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Ch
         yield _failed("engine", error)
         yield Check("registry", "warning", "skipped: the engine pulls images")
         return
+    platforms = Context(settings).platforms
     message = f"{info.name} {info.version} at {endpoint.url} ({endpoint.origin})"
     api = tuple(int(part) for part in info.api_version.split(".") if part.isdigit())
     if info.name != "Podman" and api < _BUILDKIT_API:
         hint = "Install Docker Engine 18.09 or later: https://docs.docker.com/engine/install/."
         yield Check("engine", "failed", f"{message} has no BuildKit", hint)
-    elif not settings.platform.is_platform_of(info.platform):
+    elif not any(platform.is_platform_of(info.platform) for platform in platforms):
+        names = " and ".join(map(str, platforms))
         hint = (
-            f"Builds work where the engine emulates {settings.platform.architecture}: "
-            "`docker run --privileged --rm tonistiigi/binfmt`."
+            "It builds and runs them where it emulates that platform: `apt-get install qemu-user-static`, or "
+            "`docker run --privileged --rm tonistiigi/binfmt --install all`."
         )
-        yield Check(
-            "engine", "warning", f"{message} runs on {info.platform}, images are {settings.platform}", hint
-        )
+        if DEFAULT_PLATFORM not in platforms and settings.builder != "docker":
+            hint = f"They are built without it. To run them here: {hint[0].lower()}{hint[1:]}"
+        yield Check("engine", "warning", f"{message} runs on {info.platform}, images are {names}", hint)
     else:
         yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
     if lookup.base_digest is not None:

@@ -76,6 +76,17 @@ class Context:
                 "and `imagesync build` take several.",
             )
 
+    def on_engine(self) -> Context:
+        """Return the context of the engine's own platform; itself if the settings name one platform.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, it doesn't answer, or runs none of them.
+        """
+        platforms = self.platforms
+        return self.for_platform(self.engine_platform(platforms)) if len(platforms) > 1 else self
+
     def engine_platform(self, platforms: Iterable[Platform]) -> Platform:
         """Return which of *platforms* the container engine runs by its own processor.
 

@@ -10,7 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.image_location import parse_location
+from imagesync.core.platforms import PLATFORMS
+from imagesync.core.progress import SilentProgress
 from imagesync.registry.config import ContainerConfig
+from imagesync.registry.image_source import open_image
+from imagesync.registry.manifest import Index
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.repository import Repository
 from tests.channels.environments import make_conda_environment
@@ -148,3 +153,44 @@ def test_ci_with_an_empty_store_takes_conda_packages_from_the_cache(
     assert found is not None
     assert entry is not None
     assert entry.digest == found[1].digest
+
+
+def test_conda_environment_with_wheels_becomes_images_for_two_platforms(
+    oci_cli: CommandLine, channel: Path, tmp_path: Path
+) -> None:
+    bases, libc = ImageLayout(tmp_path / "bases"), b"GNU C Library stable release version 2.36.\n"
+    images = [
+        small_image(
+            bases,
+            {
+                f"lib/{platform.machine}-linux-gnu/libc.so.6": libc,
+                "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+                "etc/group": b"root:x:0:\n",
+            },
+            name=platform.name,
+            platform=platform.full_name,
+        )
+        for platform in PLATFORMS
+    ]
+    bases.put_index(Index(tuple(image.descriptor for image in images)), name="both")
+    local = make_conda_environment(channel, ["python", "numpy", "tzdata"], tmp_path / "env")
+    local.install("--no-deps", "toolz==1.0.0", "markupsafe==3.0.2")
+    cli = oci_cli.with_environ(
+        **local.activated,
+        IMAGESYNC_BASE=f"oci:{bases.root}:both",
+        IMAGESYNC_PLATFORMS=",".join(map(str, PLATFORMS)),
+    )
+    cli("build", "--output", "oci:both:latest")
+    shown = {}
+    for platform in PLATFORMS:
+        location = parse_location(f"oci:{cli.cwd}/both:latest", given_as="base")
+        with open_image(location, platform=platform.name, kept=bases, progress=SilentProgress()) as found:
+            config = found.image.config
+            pairs = zip(config.history, config.diff_ids, strict=True)
+            shown[platform] = {str(step.created_by): diff_id for step, diff_id in pairs}
+    amd64, arm64 = shown.values()
+    shared = [step for step in amd64 if amd64[step] == arm64.get(step)]
+    assert amd64.keys() == arm64.keys()
+    assert [step for step in shared if "packages" in step] == [
+        step for step in amd64 if "for all platforms" in step
+    ]
