@@ -134,6 +134,7 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
     solved = for_each(
         sessions,
         lambda each: each.solve(wanted[each.context.platform], with_pip=form == "conda-lock"),
+        what="Lock",
     )
     save(tuple(solved.values()), beside, form)
     session.context.progress.line(f"Wrote {beside}")

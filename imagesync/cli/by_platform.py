@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def for_each(sessions: Sequence[Session], make: Callable[[Session], T]) -> dict[str, T]:
+def for_each(sessions: Sequence[Session], make: Callable[[Session], T], *, what: str = "") -> dict[str, T]:
     """Return what *make* makes of each session, by the name of its platform.
+
+    Where there are several, *what* is reported with the platform before each.
 
     Raises
     ------
@@ -26,6 +28,8 @@ def for_each(sessions: Sequence[Session], make: Callable[[Session], T]) -> dict[
     made = {}
     for session in sessions:
         platform = str(session.context.platform)
+        if what and len(sessions) > 1:
+            session.context.progress.line(f"{what} for {platform}:")
         try:
             made[platform] = make(session)
         except ImagesyncError as error:

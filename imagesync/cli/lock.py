@@ -102,10 +102,10 @@ def lock(
     else:
         sessions = tuple(replace(session, context=each) for each in session.context.for_platforms())
     if form is not None:
-        frozen = for_each(sessions, lambda each: _freeze(each, manifest, selection, form))
+        frozen = for_each(sessions, lambda each: _freeze(each, manifest, selection, form), what="Lock")
         _write(session, frozen, output_file, form, output)
         return
-    locks = for_each(sessions, lambda each: _lock(each, manifest, selection))
+    locks = for_each(sessions, lambda each: _lock(each, manifest, selection), what="Lock")
     if output == "json":
         print_json(to_json(locks, Lock.to_dict))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from imagesync.lock.lockfile.write import Bundle, public_channels
 
 if TYPE_CHECKING:
     from conda_lock.lockfile import Lockfile
+
+_PLATFORM = re.compile(r"^ *platform: (\S+)$", re.MULTILINE)
 
 
 def kept_sections(path: Path, bundles: Sequence[Bundle]) -> Lockfile | None:
@@ -31,11 +34,12 @@ def kept_sections(path: Path, bundles: Sequence[Bundle]) -> Lockfile | None:
     LockError
         A section can't stay: it is of other channels, or a local wheel that it names gets another content.
     """
-    if not path.is_file():
+    written = {bundle.lock.target.platform.subdir for bundle in bundles}
+    if not (path.is_file() and _has_others(path, written)):
         return None
     try:
         lockfile = parse_in_order(path)
-        kept = tuple(_sections(lockfile, {bundle.lock.target.platform.subdir for bundle in bundles}))
+        kept = tuple(_sections(lockfile, written))
     except (UsageError, ValueError):
         return None  # it is replaced, as it was before
     if not kept:
@@ -51,6 +55,15 @@ def kept_sections(path: Path, bundles: Sequence[Bundle]) -> Lockfile | None:
             f"{path} {' '.join(f'--platform {name}' for name in wanted)}; or remove the file.",
         )
     return lockfile
+
+
+def _has_others(path: Path, written: Collection[str]) -> bool:
+    """Return True if a package is for another platform; to parse a file of one takes a second."""
+    try:
+        found = _PLATFORM.findall(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False  # it is replaced, or the error of writing says what is wrong
+    return not set(found) <= set(written)
 
 
 def _sections(lockfile: Lockfile, written: Collection[str]) -> Iterator[str]:
