@@ -48,7 +48,9 @@ def main() -> None:
         stream = pyte.ByteStream(screen)
         for command in SESSION:
             stream.feed(f"\x1b[1m$ {command}\x1b[0m\r\n".encode())
-            run(command, stream, cwd=project, environ=environ)
+            if (code := run(command, stream, cwd=project, environ=environ)) != 0:
+                shown = "\n".join(line.plain for line in shown_lines(screen))
+                raise SystemExit(f"{shown}\n{command} ended with {code}")
     for theme, colours in PICTURES.items():
         console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"))  # noqa: SIM115
         for line in shown_lines(screen):
@@ -83,7 +85,9 @@ def prepare(project: Path) -> dict[str, str]:
     tools = project.parent / "bin"
     tools.mkdir()
     (tools / "imagesync").symlink_to(ROOT / ".venv" / "bin" / "imagesync")
-    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    # `uv run` puts .venv on PATH.
+    folders = [name for name in os.environ["PATH"].split(os.pathsep) if not Path(name).is_relative_to(ROOT)]
+    path = os.pathsep.join((str(tools), *folders))
     kept = {name: os.environ[name] for name in ("HOME", "DOCKER_HOST") if name in os.environ}
     return {**kept, "PATH": path, "TERM": "xterm-256color", "LANG": "C.UTF-8", "IMAGESYNC_BASE": base}
 
@@ -95,8 +99,8 @@ def output(script: str, **variables: str) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environ).stdout.strip()
 
 
-def run(command: str, stream: pyte.ByteStream, *, cwd: Path, environ: Mapping[str, str]) -> None:
-    """Run a command of the shell on a terminal, and feed *stream* what it prints."""
+def run(command: str, stream: pyte.ByteStream, *, cwd: Path, environ: Mapping[str, str]) -> int:
+    """Run a command of the shell on a terminal, feed *stream* what it prints, and return its exit code."""
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     process = subprocess.Popen(
@@ -117,8 +121,7 @@ def run(command: str, stream: pyte.ByteStream, *, cwd: Path, environ: Mapping[st
             break
         stream.feed(piece)
     os.close(leader)
-    if process.wait() != 0:
-        raise SystemExit(f"{command} ended with {process.returncode}")
+    return process.wait()
 
 
 def shown_lines(screen: pyte.Screen) -> list[Text]:

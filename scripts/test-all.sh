@@ -42,8 +42,8 @@ done
 run lowest .venv/bin/python --resolution lowest-direct
 for platform in darwin win32; do
     echo "== $platform" >&2
-    IMAGESYNC_TEST_PLATFORM=$platform .venv/bin/python -m pytest -p tests.host_platform --doctest-modules imagesync \
-        tests/unit ${arguments} || failed="$failed $platform"
+    IMAGESYNC_TEST_PLATFORM=$platform .venv/bin/python -m pytest -p tests.host_platform --capture=sys \
+        --doctest-modules imagesync tests/unit ${arguments} || failed="$failed $platform"
 done
 
 [ -z "$missing" ] || echo "NOT RUN, there is no CPython$missing here" >&2

@@ -80,4 +80,4 @@ def test_connection_that_cleans_up_ends_last() -> None:
         assert process.communicate(timeout=30)[0] == "remove\n"
     assert process.returncode == 143
     state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
-    assert state.stdout.strip() in {"", "Z"}
+    assert state.stdout.strip()[:1] in {"", "Z"}

@@ -75,7 +75,9 @@ def asked(*security: str, **options: Any) -> dict[str, Any]:
     return api.asked
 
 
-ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="engines elsewhere map the owners of files")
+ON_LINUX = pytest.mark.skipif(
+    sys.platform != "linux", reason="only on Linux: engines elsewhere map the owners of files"
+)
 
 
 @ON_LINUX

@@ -26,6 +26,7 @@ MakeEnvironment = Callable[..., LocalEnvironment]
 FindPython = Callable[[str], Path]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: the interpreter says its own platform")
 def test_running_interpreter_is_scanned_by_default() -> None:
     result = scan(environ=clean_environ())
     python = result.python
