@@ -52,7 +52,8 @@ def emulates(engine: Engine, platform: Platform) -> bool:
     EngineError
         It doesn't answer.
     """
-    reference = f"imagesync-emulation:{platform.architecture}"
+    # Podman takes in archives under no other tag.
+    reference = f"imagesync-emulation-{platform.architecture}:latest"
     engine.import_archive([_archive(exit_program(platform))], reference, labels={}, platform=platform.name)
     try:
         result = engine.run(RunRequest(reference, ("/exit",), user="0:0", timeout=_SECONDS))

@@ -17,9 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.platforms import PLATFORMS
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.client import connect
+from imagesync.engine.emulation import emulates, exit_program
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
 from imagesync.engine.fragile_builds import is_fragile
@@ -234,6 +236,17 @@ def test_context_that_breaks_off(real: Engine) -> None:
 
     with pytest.raises(RuntimeError, match="a file vanished"):
         real.build(broken(), BuildRequest("none", "linux/amd64"), progress=QUIET)
+
+
+def test_engine_is_asked_which_platforms_it_runs_by_a_program(
+    real: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own,) = (platform for platform in PLATFORMS if platform.is_platform_of(real.info().platform))
+    assert emulates(real, own)
+    program = exit_program(own)
+    unknown = program[:18] + b"\xde\xad" + program[20:]
+    monkeypatch.setattr("imagesync.engine.emulation.exit_program", lambda _: unknown)
+    assert not emulates(real, own)
 
 
 def test_look_up_finds_names_labels_and_the_base(real: Engine, endpoint: Endpoint) -> None:
