@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from benchmarks.environments import BIN, HEAVY, LIGHT, Environment, run
 from benchmarks.measure import Contender, Run, run_once
 from benchmarks.results import Results
 from benchmarks.rivals import DockerBuilder
+from imagesync.errors import ImagesyncError
 from tests.integration.local_registry import LocalRegistry
 
 # In this order, because each finds what the one before has left.
@@ -217,6 +219,7 @@ class Builds:
     results: Results
     engine_relay: Relay
     work: Path
+    _failed: set[str] = field(default_factory=set)
 
     def measure(self, figures: Sequence[str], *, turns: int) -> None:
         """Measure the figures named, each turn all of them."""
@@ -234,21 +237,36 @@ class Builds:
         with contextlib.ExitStack() as stack:
             registries = {
                 contender.name: stack.enter_context(registry(self.work / "registries"))
-                for contender in self.contenders
+                for contender in self._working
             }
-            for contender in self.contenders:
+            for contender in self._working:
                 contender.start_turn(turn)
             if not works or works[0] not in ("cold", "warm"):
-                for contender in self.contenders:
-                    contender.prepare("light")
-                    contender.build("light")
-                    contender.push(registries[contender.name].target())
+                for contender in self._working:
+                    with self._or_without(contender):
+                        contender.prepare("light")
+                        contender.build("light")
+                        contender.push(registries[contender.name].target())
             for work in works:
                 self._change(work, turn)
-                for contender in self.contenders:
-                    self._work(contender, work, turn, registries[contender.name])
+                for contender in self._working:
+                    with self._or_without(contender):
+                        self._work(contender, work, turn, registries[contender.name])
             if with_import:
                 self._import(turn)
+
+    @contextlib.contextmanager
+    def _or_without(self, contender: ImageContender) -> Iterator[None]:
+        """Say what failed, so that the others are measured all the same."""
+        try:
+            yield
+        except (RuntimeError, ImagesyncError, OSError) as error:
+            print(f"{contender.name} failed: {error}", file=sys.stderr, flush=True)
+            self._failed.add(contender.name)
+
+    @property
+    def _working(self) -> list[ImageContender]:
+        return [contender for contender in self.contenders if contender.name not in self._failed]
 
     def _change(self, work: str, turn: int) -> None:
         """Change the environment, as a person does before the build."""
@@ -292,14 +310,16 @@ class Builds:
         )
 
     def _import(self, turn: int) -> None:
-        for contender in self.contenders:
-            if isinstance(contender, Imagesync):
-                contender.load()
-            contender.import_pandas()  # what was just written is read once
-        for contender in self.contenders:
-            run = run_once(contender.import_pandas)
-            counted = {"size": contender.size(), "layers": len(contender.layers())}
-            self._add("import", contender, turn, replace(run, counted=counted))
+        for contender in self._working:
+            with self._or_without(contender):
+                if isinstance(contender, Imagesync):
+                    contender.load()
+                contender.import_pandas()  # what was just written is read once
+        for contender in self._working:
+            with self._or_without(contender):
+                run = run_once(contender.import_pandas)
+                counted = {"size": contender.size(), "layers": len(contender.layers())}
+                self._add("import", contender, turn, replace(run, counted=counted))
 
     def _add(self, figure: str, contender: ImageContender, turn: int, run: Run) -> None:
         counted = ", ".join(f"{name} {value:.0f}" for name, value in run.counted.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,11 +42,15 @@ class Commands:
 
     def measure(self, figure: str, results: Results, *, turns: int) -> None:
         """Measure a figure, and add its runs to *results*."""
-        contenders = self._contenders(figure)
+        contenders = dict(self._contenders(figure))
         opened: dict[str, int] = {}
-        for name, contender in contenders.items():  # to warm up, too
-            with opened_files(self.work.parent) as files:
-                contender()
+        for name, contender in list(contenders.items()):  # to warm up, too
+            try:
+                with opened_files(self.work.parent) as files:
+                    contender()
+            except RuntimeError as error:
+                print(f"{figure}, {name} failed: {error}", file=sys.stderr, flush=True)
+                del contenders[name]
             opened[name] = len(files)
 
         def measured(name: str, turn: int, done: Run) -> None:
@@ -72,7 +77,7 @@ class Commands:
             "imagesync scan": command(BIN / "imagesync", "scan", "--python", python, "--format", "json"),
             "pip list": command(python, "-m", "pip", "list", "--format", "json"),
             "uv pip list": command(uv, "pip", "list", "--python", python, "--format", "json"),
-            # Of an environment whose packages contradict each other they end with 1, and have done the same.
+            # Where packages contradict each other, these end with 1 and are left out.
             "pip check": command(python, "-m", "pip", "check"),
             "uv pip check": command(uv, "pip", "check", "--python", python),
         }

@@ -190,8 +190,8 @@ class Dockerfile:
         """Write the context: what a person has in a repository before the build."""
         if work not in ("warm", "unchanged"):
             self._write_context()
-        if work == "unchanged" and not self.builder.bind_mounts_count:
-            # Buildah keeps no stage of a build with --no-cache, which nobody calls before this one.
+        if work == "unchanged":
+            # Builds with --no-cache, as those before, leave little of what others reuse (Buildah no stage).
             self._made.append(self.builder.build(self.files, no_cache=False))
 
     def build(self, work: str) -> Mapping[str, float]:
