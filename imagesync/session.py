@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,7 +198,11 @@ class Session:
         if path is not None:
             from imagesync.pipeline.lock_drift import warn_of_drift
 
-            warn_of_drift(path, lambda: self.check_lock(path), self.context.progress)
+            def compare() -> tuple[Difference, ...]:
+                found = (each.check_lock(path) for each in self.for_platforms())
+                return tuple(dict.fromkeys(chain.from_iterable(found)))
+
+            warn_of_drift(path, compare, self.context.progress)
 
     def render(self, folder: Path) -> None:
         """Write the build context into *folder*, artifacts included."""
