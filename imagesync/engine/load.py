@@ -35,6 +35,10 @@ _AVAILABILITY_API: Final = (1, 48)  # Docker 28
 _CONTAINERD: Final = ["driver-type", "io.containerd.snapshotter.v1"]
 
 
+class _NotTaken(EngineError):
+    """The engine has answered that it doesn't take the image."""
+
+
 def load_image(
     api: docker.APIClient, image: OCIImage, *, references: Sequence[str], progress: Progress
 ) -> None:
@@ -50,7 +54,7 @@ def load_image(
         if present:
             try:
                 _send(api, image, references, present, progress)
-            except EngineError:
+            except _NotTaken:
                 # The image that had these layers was removed meanwhile.
                 pass
             else:
@@ -160,7 +164,7 @@ def _send(
         with Stream(api, "load the image", send, read, body=chunks()) as received:
             for message in received:
                 if (reason := failure(message)) is not None:
-                    raise EngineError(f"The engine didn't take the image: {reason}")
+                    raise _NotTaken(f"The engine didn't take the image: {reason}")
 
 
 def _archive(image: OCIImage, references: Sequence[str], present: frozenset[str]) -> Iterator[bytes]:

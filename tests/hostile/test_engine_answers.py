@@ -7,17 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.engine import client, fragile_builds, liveness, run_container
+from imagesync.engine import client, fragile_builds, liveness, load, run_container
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine, ListedImage
 from imagesync.engine.lookup import look_up
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError, ImagesyncError
+from imagesync.registry.oci_layout import ImageLayout
 from tests.hostile.rubbish_engine import ID, RubbishEngine
+from tests.oci_images import small_image
 
 RUBBISH = {
     "nothing": b"",
@@ -74,11 +78,14 @@ def rubbish() -> Iterator[RubbishEngine]:
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("status", [200, 201, 500])
-def test_rubbish_of_an_engine_is_our_error(rubbish: RubbishEngine, operation: str, status: int) -> None:
+def test_rubbish_of_an_engine_is_our_error(
+    rubbish: RubbishEngine, tried: Callable[[str], None], operation: str, status: int
+) -> None:
     rubbish.status = status
     with Engine(rubbish.endpoint) as engine:
         for kind, answer in RUBBISH.items():
             rubbish.answer = answer
+            tried("engine: rubbish as an answer")
             try:
                 OPERATIONS[operation](engine)
             except ImagesyncError:
@@ -105,6 +112,29 @@ def test_engine_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(EngineError, match=r"hasn't answered|didn't answer"):
             OPERATIONS[operation](engine)
         assert time.monotonic() - began < 10
+
+
+def test_engine_that_stops_answering_during_a_load_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = small_image(ImageLayout(tmp_path), {"a": b"a"})
+    present = frozenset({image.manifest.layers[0].digest})
+    sent: list[object] = []
+    send = load._send
+
+    def counted(*arguments: Any) -> None:
+        sent.append(arguments)
+        send(*arguments)
+
+    monkeypatch.setattr(liveness, "EVERY", 0.2)
+    monkeypatch.setattr(liveness, "PATIENCE", 1.0)
+    monkeypatch.setattr(load, "present_layers", lambda *_: present)
+    monkeypatch.setattr(load, "_send", counted)
+    with RubbishEngine() as hanging, closing(client.connect(hanging.endpoint)) as api:
+        hanging.hanging.set()
+        with pytest.raises(EngineError, match="hasn't answered"):
+            load.load_image(api, image, references=["a:1"], progress=SilentProgress())
+    assert len(sent) == 1
 
 
 def test_engine_that_hangs_after_a_build_is_not_said_to_have_gone(monkeypatch: pytest.MonkeyPatch) -> None:
