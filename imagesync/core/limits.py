@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 _CHUNK = 256 * 1024
 HEADERS: Final = 4 << 20
 """Bytes of the headers of a package's metadata file, which may hold its description."""
+PREFIX_RECORD: Final = 256 << 20
+"""Bytes of a file in ``conda-meta``, most of which lists the files of the package."""
+PREFIX_RECORD_FIELDS: Final = 32 << 20
+"""Bytes of it that are parsed as JSON, which takes up to 25 times as much memory."""
 LOCK_FILE: Final = 64 << 20
 REPODATA: Final = 2 << 30
 """Bytes of a decompressed file of a conda channel's repodata."""

@@ -7,12 +7,13 @@ import os
 import re
 import subprocess
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from imagesync.core.credentials import redact
+from imagesync.core.scratch import scratch_folder
 from imagesync.errors import WheelError
 from imagesync.scan.pip_commands import Installer
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from imagesync.wheels.build_requirements import BuildPins, InstalledRequirements
 
 _LOG_END = 25
+_EVERY = 0.5  # seconds between two looks at a command's output
+_LONGEST = 8192  # bytes of a line
 _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^'.]+)")
 # Variables of the environment that imagesync runs in, or that the user has activated.
 PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
@@ -75,32 +78,56 @@ class Runner:
 
     def __call__(self, command: Sequence[str], *, cwd: str | None, environ: Mapping[str, str]) -> None:
         """Run *command*; raise ``CalledProcessError`` if it fails."""
-        with subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        ) as process:
-            try:
-                for line in process.stdout or ():
-                    self.note(line)
-            except BaseException:
-                process.kill()
-                raise
+        # No pipe: a process that the command leaves behind, such as a compiler's cache, would keep it open.
+        with scratch_folder("output") as folder, (folder / "output").open("wb") as written:
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=dict(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=written,
+                stderr=subprocess.STDOUT,
+            )
+            with process, (folder / "output").open("rb") as output:
+                try:
+                    self._follow(process, output)
+                except BaseException:
+                    process.kill()
+                    raise
         if process.returncode != 0:
             raise subprocess.CalledProcessError(process.returncode, list(command))
+
+    def _follow(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        """Wait for a process, and write its output to the log meanwhile."""
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_EVERY)
+            is_done = process.returncode is not None
+            for line in _lines(output, is_done=is_done):
+                self.note(line)
+            if is_done:
+                return
 
     def note(self, line: str) -> None:
         """Write a line to the log."""
         clean = redact(line)
         self._log.write(clean)
-        self.end.append(clean.rstrip())
+        self.end.append(clean.rstrip()[:_LONGEST])
         if (match := _MISSING_MODULE.search(clean)) is not None:
             self.missing_module = match[1]
+
+
+def _lines(output: IO[bytes], *, is_done: bool) -> Iterator[str]:
+    """Yield the lines of *output* that are whole, in pieces if they are very long."""
+    while piece := output.readline(_LONGEST):
+        if not piece.endswith(b"\n") and len(piece) < _LONGEST and not is_done:
+            output.seek(-len(piece), os.SEEK_CUR)
+            return
+        if not piece.endswith(b"\n") and len(piece) == _LONGEST and (end := piece.rfind(b" ")) > 0:
+            # Not in the middle of a URL, whose credentials wouldn't be recognised.
+            output.seek(end + 1 - len(piece), os.SEEK_CUR)
+            piece = piece[: end + 1]
+        yield piece.decode("utf-8", "replace")
 
 
 class IsolatedEnvironment:

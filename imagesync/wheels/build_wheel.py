@@ -76,7 +76,10 @@ def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> P
             environment.install(builder.get_requires_for_build("wheel"))
             settings = _backend_settings(request.source, output.parent / "backend")
             wheel = Path(builder.build("wheel", output, settings))
-        except (BuildException, subprocess.CalledProcessError, OSError) as error:
+            if wheel.parent != output or not wheel.is_file():
+                raise OSError(f"its back-end has made no file {wheel.name[:200]!r}")  # noqa: TRY301
+        except (BuildException, subprocess.CalledProcessError, OSError, TypeError, ValueError) as error:
+            # A back-end may answer with whatever JSON can hold.
             raise _failure(request, error, run) from error
         except Exception as error:
             # BuildBackendException and the errors of pyproject_hooks have no public base.

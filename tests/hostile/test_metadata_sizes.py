@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from imagesync.errors import UsageError
 from imagesync.lock.lockfile.models import read_text
 from imagesync.scan.distributions.metadata import read_headers
+from imagesync.scan.scan import scan
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,41 @@ def test_header_of_any_size_is_read_in_seconds(tmp_path: Path, content: bytes) -
     began = time.monotonic()
     read_headers(str(path), ["name", "requires-dist"])
     assert time.monotonic() - began < 10
+
+
+HEAD = b'{"name": "elder", "version": "1.0", "build": "py_0", "build_number": 0, "x": '
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda: HEAD + b"[" + b"0," * (100 << 20) + b"0]}",
+        lambda: HEAD + b"[" + b"{}," * (66 << 20) + b"0]}",
+        lambda: HEAD + b'"' + b"x" * (200 << 20) + b'"}',
+        lambda: (
+            b'{\n  "files": [\n'
+            + b'    "lib/a.py",\n' * (12 << 20)
+            + b'    "b"\n  ],\n  '
+            + HEAD[1:]
+            + b"0\n}"
+        ),
+    ],
+    ids=["numbers", "objects", "text", "files"],
+)
+def test_prefix_record_of_200_mb_is_read_in_seconds_or_named(
+    tmp_path: Path, tried: Callable[[str], None], content: Callable[[], bytes]
+) -> None:
+    (tmp_path / "pyvenv.cfg").write_text("version = 3.11.2\n")
+    (tmp_path / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
+    (tmp_path / "conda-meta").mkdir()
+    (tmp_path / "conda-meta" / "history").touch()
+    (tmp_path / "conda-meta" / "elder-1.0-py_0.json").write_bytes(content())
+    began = time.monotonic()
+    found = scan(prefix=tmp_path, environ={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"})
+    tried("conda-meta: a file of 200 MB")
+    assert time.monotonic() - began < 20
+    assert any("elder" in finding.message for finding in found.findings) or found.conda
 
 
 def test_lock_file_of_any_size_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH118, PTH122, PTH208
+# ruff: noqa: PTH116, PTH118, PTH122, PTH208
 """conda's prefix records: ``conda-meta/*.json``.
 
 A record lists every file of its package, so the records of an environment are tens of megabytes of JSON. The
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from imagesync.core.files import read_bytes
+from imagesync.core.limits import PREFIX_RECORD, PREFIX_RECORD_FIELDS
 from imagesync.core.names import canonical_name, is_valid_conda_part
 from imagesync.scan.environment import CondaRecord
 
@@ -66,8 +67,10 @@ def read_record_file(path: str) -> RecordFile:
     OSError
         It can't be read.
     ValueError
-        It isn't JSON, or not a prefix record: it gives no name, version or build.
+        It isn't JSON, or not a prefix record: it gives no name, version or build; or it is too large.
     """
+    if os.stat(path).st_size > PREFIX_RECORD:
+        raise ValueError(f"it is larger than {PREFIX_RECORD >> 20} MB")
     data = read_bytes(path)
     if data.startswith(b"{\r\n"):
         data = data.replace(b"\r\n", b"\n")
@@ -131,6 +134,8 @@ def _parse(data: bytes) -> tuple[dict[str, Any], bytes]:
         line = b"\n" + first[1]
         data, _ = _cut(data, line, b'"paths_data": {', b"}")
         data, files = _cut(data, line, b'"files": [', b"]")
+    if len(data) > PREFIX_RECORD_FIELDS:
+        raise ValueError(f"it has more than {PREFIX_RECORD_FIELDS >> 20} MB besides its list of files")
     document = json.loads(data)
     if not isinstance(document, dict):
         raise ValueError("it isn't an object")  # noqa: TRY004  callers handle bad content, whatever is bad
