@@ -140,6 +140,12 @@ class BlobFolder:
         (self.root / BLOBS).mkdir(parents=True, exist_ok=True)
         (self.root / PARTIAL).mkdir(exist_ok=True)
 
+    @property
+    def _hint(self) -> str:
+        if self._is_cache:
+            return "Set IMAGESYNC_CACHE_DIR to a folder that you can write to."
+        return "Name a folder with an OCI layout, or an empty one that you can write to."
+
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Raise any ``OSError`` as a :class:`~imagesync.errors.LayoutError` about this layout."""
@@ -154,5 +160,5 @@ class BlobFolder:
             raise LayoutError(
                 f"The OCI layout {self.root} can't be used: {error.strerror or error}"
                 + (f" ({error.filename})." if error.filename else "."),
-                hint="Name a folder with an OCI layout, or an empty one that you can write to.",
+                hint=self._hint,
             ) from error

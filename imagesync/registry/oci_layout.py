@@ -192,7 +192,9 @@ class ImageLayout(BlobFolder):
         except FileNotFoundError:
             return Index()
         except OSError as error:
-            raise LayoutError(f"The OCI layout {self.root} can't be read: {error.strerror}.") from error
+            raise LayoutError(
+                f"The OCI layout {self.root} can't be read: {error.strerror}.", hint=self._hint
+            ) from error
         try:
             found = parse_manifest(content)
         except ValueError as error:

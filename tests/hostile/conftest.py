@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -24,7 +25,11 @@ settings.register_profile(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     suppress_health_check=list(HealthCheck),
 )
+# On a busy machine what would come after this is left out, and counted.
+SECONDS: Final = float(os.environ.get("IMAGESYNC_HOSTILE_SECONDS", "1560"))
+_BEGAN: Final = time.monotonic()
 _TRIED: Final[Counter[str]] = Counter()
+_LEFT_OUT: Final[list[str]] = []
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +57,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what a campaign has no time for."""
+    if IS_CAMPAIGN and time.monotonic() - _BEGAN > SECONDS:
+        _LEFT_OUT.append(item.name)
+        pytest.skip("the campaign's time is over")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how often each kind was tried. What didn't hold is a failure, and stops its kind."""
     if _TRIED:
@@ -59,3 +71,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for kind, number in sorted(_TRIED.items()):
             terminalreporter.line(f"{number:7} {kind}")
         terminalreporter.line(f"{sum(_TRIED.values()):7} in all")
+    if _LEFT_OUT:
+        terminalreporter.line(f"{len(_LEFT_OUT):7} tests left out after {SECONDS:.0f} s")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +25,7 @@ from imagesync.engine.interactive import run_container
 from imagesync.engine.run_container import RunRequest
 from imagesync.engine.run_options import ContainerRun
 from imagesync.errors import EngineError, ImagesyncError
+from imagesync.registry.repository import Repository
 from tests.engine_proxy import EngineProxy
 from tests.integration.local_registry import LocalRegistry
 from tests.integration.tiny_image import REFERENCE, context, tiny_archive
@@ -33,6 +37,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 QUIET = SilentProgress()
+ROOT = Path(__file__).parents[2]
 BUDGET = 30.0  # seconds for the faults of an operation
 
 
@@ -126,6 +131,59 @@ def test_fault_at_a_request_to_an_engine_is_made_good_or_named(
         for left in engines.manager.client.containers.list(all=True):
             assert left.labels.keys() == process_labels().keys()
             left.remove(force=True)
+
+
+# What a build does with an engine and a registry, again and again.
+WORK = """
+import sys
+from imagesync.core.progress import SilentProgress
+from imagesync.engine.build_context import BuildRequest
+from imagesync.engine.endpoint import Endpoint
+from imagesync.engine.engine import Engine
+from imagesync.engine.run_container import RunRequest
+from tests.integration.tiny_image import REFERENCE, context
+url, name, first = sys.argv[1:]
+with Engine(Endpoint(url, "the test")) as engine:
+    for number in range(100):
+        dockerfile = f"FROM {REFERENCE}\\nRUN echo {first} {number} > /which"
+        request = BuildRequest("none", "linux/amd64")
+        built = engine.build([context(dockerfile)], request, progress=SilentProgress())
+        if number == 0:
+            print(flush=True)
+        engine.run(RunRequest(built, ("sh", "-c", "sleep 0.1")))
+        engine.tag(built, name)
+        engine.push(name, progress=SilentProgress())
+"""
+
+
+def test_engine_and_registry_are_sound_after_a_kill(
+    engines: TwoEngines, registry: LocalRegistry, tried: Callable[[str], None]
+) -> None:
+    where, name = endpoint(engines.worker), f"{registry.host}/killed:1"
+    end = time.monotonic() + 2 * BUDGET
+    for number in range(50):
+        if time.monotonic() > end:
+            break
+        command = [sys.executable, "-c", WORK, where.url, name, str(number)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(random.uniform(0, 1))  # any moment will do
+        process.kill()
+        _, errors = process.communicate()
+        assert errors == b""
+        with Engine(where) as engine:
+            engine.remove_abandoned()
+            assert engines.worker.client.containers.list(all=True) == []
+            run(engine, "")
+            build(engine, "")
+        # The first kills may come before the first push.
+        with Repository(name, insecure=True) as repository:
+            if (found := repository.resolve("linux/amd64")) is not None:
+                for layer in found[1].manifest.layers:
+                    content = b"".join(repository.read(layer))
+                    assert f"sha256:{hashlib.sha256(content).hexdigest()}" == layer.digest
+        tried("kill -9 of a build, a run or a push: engine and registry afterwards")
 
 
 def in_thread(function: Callable[[], object]) -> tuple[threading.Thread, list[object]]:

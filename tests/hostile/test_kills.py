@@ -33,14 +33,23 @@ for number in range(10_000):
     if number == 0:
         print(flush=True)
 """
+# Each place that takes a lock which other processes want.
+LOCKS_TAKEN = {
+    "store": "from imagesync.store.store import Store; lock = lambda: Store(root).lock('shared')",
+    "image layout": "from imagesync.registry.oci_layout import ImageLayout; lock = ImageLayout(root)._locked",
+    "build folder": "from imagesync.core.scratch import fixed_folder; lock = lambda: fixed_folder(root, 'a')",
+    "engine": "from imagesync.engine.fragile_builds import one_at_a_time\n"
+    "from imagesync.core.progress import SilentProgress\n"
+    "lock = lambda: one_at_a_time(str(root), progress=SilentProgress())",
+}
 TAKE = """
 import os, sys
 from pathlib import Path
-from imagesync.store.store import Store
-store = Store(Path(sys.argv[1]))
+root = Path(sys.argv[1])
+LOCK
 for number in range(20):
-    with store.lock("shared"):
-        place = Path(sys.argv[1], "inside")
+    with lock():
+        place = Path(root, "inside")
         place.mkdir()
         place.rmdir()
         if sys.argv[2] == "last words" and number == 5:
@@ -74,21 +83,23 @@ def test_store_is_sound_after_a_kill(store: Store, tried: Callable[[str], None],
     check(Store(store.root))
 
 
+@pytest.mark.parametrize("place", LOCKS_TAKEN if IS_CAMPAIGN else ["store"])
 def test_lock_whose_holder_is_killed_passes_to_one_of_the_others(
-    store: Store, tried: Callable[[str], None]
+    store: Store, tried: Callable[[str], None], place: str
 ) -> None:
+    program = TAKE.replace("LOCK", LOCKS_TAKEN[place])
     store.add([b"content"], filename="a")
     number = 16 if IS_CAMPAIGN else 6
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", TAKE, os.fspath(store.root), "last words" if each == 0 else ""],
+            [sys.executable, "-c", program, os.fspath(store.root), "last words" if each == 0 else ""],
             stderr=subprocess.PIPE,
             text=True,
         )
         for each in range(number)
     ]
     killed, *others = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]
-    tried(f"{number} processes, one killed with the lock")
+    tried(f"{number} processes, one killed with the lock: {place}")
     # It had emptied the folder that only the lock's holder may make.
     assert killed[1] == -signal.SIGKILL
     assert others == [("", 0)] * (number - 1)
