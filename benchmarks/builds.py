@@ -143,15 +143,17 @@ class Imagesync:
         return version
 
     def close(self) -> None:
-        """Remove the images and the store."""
+        """Remove the images, the shared ones that they stand on, and the store."""
         for image in dict.fromkeys(self._made):
-            self.engine.remove(image)
+            for name in (image, *self.engine.stands_on(image)):
+                self.engine.remove(name)
         shutil.rmtree(self.store, ignore_errors=True)
 
     def load(self) -> None:
         """Put an image that was built without an engine into one, so that it can be run."""
         if self.builder == "oci":
             self._imagesync("--output", "docker")
+            self._made.append(self._loaded())
 
     def _loaded(self) -> str:
         return str(self._described["image_id" if self.builder == "docker" else "reference"])

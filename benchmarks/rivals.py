@@ -16,6 +16,8 @@ from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile
 from imagesync.engine.engine import Engine
+from imagesync.engine.lookup import PACKAGES_REPOSITORY
+from imagesync.image_layout import Label, image_tag
 
 # What this machine trusts, a step must trust, too: a company's proxy has its own authority.
 _CA = "/tmp/ca.pem"
@@ -80,6 +82,12 @@ class DockerBuilder:
     def size(self, image: str) -> int:
         """Return the uncompressed size, in bytes."""
         return int(run("docker", "inspect", "--format", "{{.Size}}", image))
+
+    def stands_on(self, image: str) -> tuple[str, ...]:
+        """Return the image of packages that an image of imagesync begins with."""
+        found = self.engine.inspect(image)
+        digest = found.labels.get(Label.PACKAGES_HASH, "") if found is not None else ""
+        return (f"{PACKAGES_REPOSITORY}:{image_tag(digest)}",) if digest else ()
 
     def run(self, image: str, *command: str) -> None:
         """Run a command in a container."""

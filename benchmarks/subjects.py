@@ -1,4 +1,4 @@
-"""What is measured: an environment, imagesync's command line, and a plain Dockerfile."""
+"""What :mod:`benchmarks.builders` compares: imagesync's command line, and a Dockerfile."""
 
 from __future__ import annotations
 
@@ -16,24 +16,12 @@ from typing import Any
 
 from uv import find_uv_bin
 
+from benchmarks.environments import clean_environ
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import Progress
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine
-from imagesync.engine.run_container import RunRequest
 
-REQUIREMENTS = (
-    "dask[complete]",
-    "jupyterlab",
-    "scikit-learn",
-    "matplotlib",
-    "xarray",
-    "zarr",
-    "s3fs",
-    "fastapi",
-    "sqlalchemy",
-)
-SMALL_REQUIREMENTS = ("dask", "distributed", "pandas")
 REPOSITORY = "imagesync-bench"
 # How a plain Dockerfile installs its requirements; the first is what the goals are about.
 INSTALLERS = {
@@ -45,35 +33,6 @@ INSTALLERS = {
     "uv": "SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
     " uv pip install --no-cache --compile-bytecode -r /tmp/requirements.txt",
 }
-# Counts source files whose bytecode is missing or stale: each is compiled anew in every container.
-_STALE = """
-import importlib.util, pathlib, sys, sysconfig
-stale = 0
-for source in pathlib.Path(sysconfig.get_path("purelib")).rglob("*.py"):
-    try:
-        pyc = pathlib.Path(importlib.util.cache_from_source(str(source))).read_bytes()
-    except OSError:
-        stale += 1
-        continue
-    stat = source.stat()
-    numbers = int(stat.st_mtime), stat.st_size
-    stamp = b"".join((number & 0xFFFFFFFF).to_bytes(4, "little") for number in numbers)
-    fresh = pyc[4:8] == (1).to_bytes(4, "little") or (pyc[4:8] == bytes(4) and pyc[8:16] == stamp)
-    stale += pyc[:4] != importlib.util.MAGIC_NUMBER or not fresh
-print(stale)
-"""
-
-
-def clean_environ() -> dict[str, str]:
-    """Return the variables that both sides run with: none of a private pip configuration but certificates.
-
-    Both sides then fetch everything from the same index over the network, where this machine may have folders
-    of wheels that a container hasn't.
-    """
-    kept = {"PIP_CERT", "PIP_INDEX_URL"}
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("PIP_") or key in kept}
-    environ.pop("VIRTUAL_ENV", None)
-    return {**environ, "PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
 
 
 @dataclass(frozen=True)
@@ -119,18 +78,6 @@ class Imagesync:
     store: Path
     work: Path
 
-    def scan(self) -> Mapping[str, int]:
-        """Run ``imagesync scan --format json``."""
-        output = self._run("scan", "--python", str(self.environment.python), "--format", "json")
-        return {"packages": len(json.loads(output)["packages"])}
-
-    def hit(self, *, docker_host: str | None = None) -> Mapping[str, int]:
-        """Run a build that must find its image."""
-        metadata = self.make(docker_host=docker_host)
-        if not metadata["cached"]:
-            raise RuntimeError("the build was meant to hit, and built")
-        return {}
-
     def cold(self, *, empty_store: bool) -> Mapping[str, int]:
         """Run a build that finds neither its image nor, if *empty_store*, any artifact."""
         if empty_store:
@@ -160,11 +107,6 @@ class Imagesync:
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr.decode(errors='replace')}")
         return done.stdout
-
-
-def pip_list(environment: LocalEnvironment) -> Mapping[str, int]:
-    """Run ``pip list --format=json`` of the environment's own pip."""
-    return {"packages": len(environment.installed())}
 
 
 @dataclass(frozen=True)
@@ -246,14 +188,3 @@ class PlainDockerfile:
             if project is not None:
                 tar.add(project, "project")
         return archive.getvalue()
-
-
-def image_facts(engine: Engine, image_id: str) -> Mapping[str, int]:
-    """Return an image's size in bytes, and how many of its source files have no valid bytecode."""
-    image = engine.inspect(image_id)
-    if image is None:
-        raise RuntimeError(f"{image_id} is gone")
-    result = engine.run(RunRequest(image_id, ["/opt/env/bin/python", "-c", _STALE]))
-    if result.exit_code != 0:
-        raise RuntimeError(result.stderr.decode(errors="replace"))
-    return {"size": image.size, "without_bytecode": int(result.stdout)}
