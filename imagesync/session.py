@@ -260,11 +260,7 @@ class Session:
             check_reference(tag, given_as="tag", tag=True)
         context = self.context
         locked = locked or (None if as_installed else context.settings.locked)
-        if selection and locked is None:
-            raise UsageError(
-                "--group, --extra, --no-dev and --environment choose from a file.",
-                hint="Name it: --locked FILE, or --from FILE",
-            )
+        _refuse_selection(selection, locked)
         from imagesync.pipeline.image_request import RequestOptions
         from imagesync.pipeline.open_requests import open_requests
         from imagesync.pipeline.outputs import parse_output
@@ -313,6 +309,7 @@ class Session:
 
         self.context.check_platforms()
         path = locked or self.context.settings.locked
+        _refuse_selection(selection, path)
 
         def inputs_of(context: Context, finder: ImageFinder) -> BuildInputs:
             return replace(self, context=context)._inputs_of(path, selection, finder)
@@ -415,3 +412,12 @@ def open_session(
         progress=SilentProgress() if quiet else make_progress(),
     )
     return Session(context, python=python, prefix=prefix)
+
+
+def _refuse_selection(selection: Selection | None, lock_file: Path | None) -> None:
+    """Raise a :class:`~imagesync.errors.UsageError` if there is no file that *selection* chooses from."""
+    if selection and lock_file is None:
+        raise UsageError(
+            "--group, --extra, --no-dev and --environment choose from a file.",
+            hint="Name it: --locked FILE, or --from FILE",
+        )

@@ -56,19 +56,23 @@ class LayoutBase:
         digest = self.source.digest
         return digest if self.python is None else f"{digest} {self.python.origin}"
 
-    def with_python(self, python: StandalonePython) -> LayoutBase:
-        """Return the base with a Python on it.
+    def check_place(self, python: StandalonePython) -> None:
+        """Check that a Python can be put on the base.
 
         Raises
         ------
         BaseImageError
-            It has something where that goes.
+            The base has something where that goes.
         """
         if self.contents.tree.has_folder(str(PLACE)):
             raise BaseImageError(
                 f"The base image {self.root} has a folder {PLACE} already, where {python.origin} goes.",
                 hint="Name another one with --base, or take its own Python: python = 'base'.",
             )
+
+    def with_python(self, python: StandalonePython) -> LayoutBase:
+        """Return the base with a Python on it; raises as :meth:`check_place`."""
+        self.check_place(python)
         return replace(self, contents=python.contents_of(self.contents), python=python)
 
     @property

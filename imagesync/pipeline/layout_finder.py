@@ -76,6 +76,7 @@ class LayoutFinder:
         self._search = RegistrySearch(context, lambda: nullcontext(self.registry))
         self._base: LayoutBase | None = None
         self._python: StandalonePython | None = None
+        self._takes_own = context.settings.python_source == "auto"
         # Labels of the images that were found, by their IDs.
         self._labels: dict[str, Mapping[str, str]] = {}
         self._cached: CachedLayers | None = None
@@ -370,6 +371,22 @@ class LayoutFinder:
         self.layout.touch(found)
         return self.layout.image(found)
 
+    def _own_python(self, found: StandalonePython, plan: Plan) -> StandalonePython | None:
+        """Return *found* for the image's platform; ``None``, with a warning, if the image can't have it."""
+        context, base = self._context, self.base
+        try:
+            base.check_place(found)
+            folder = context.cache_folder / INTERPRETERS
+            return for_image(
+                found, plan.python, platform=context.platform, cache=folder, environ=context.environ
+            )
+        except BaseImageError as error:
+            self._takes_own = False
+            context.progress.line(
+                f"{error.message} The image gets its base image's Python instead.", Severity.WARNING
+            )
+            return None
+
     def _choose_root(self, plan: Plan, *, for_lock: bool = False) -> None:
         """Choose where Python comes from: as the environment has it, or in an image in place of the default.
 
@@ -378,15 +395,10 @@ class LayoutFinder:
         context, version = self._context, plan.python.version.rstrip("+")
         if plan.interpreter == "conda" or self._python is not None:
             return
-        takes_own = context.settings.python_source == "auto" and not for_lock
-        found = find_standalone(plan.python) if takes_own else None
-        if found is not None:
+        takes_own = self._takes_own and not for_lock
+        if takes_own and (found := find_standalone(plan.python)) and (own := self._own_python(found, plan)):
             context.progress.line(f"The image gets the environment's own Python: {found.origin}.")
-            folder = context.cache_folder / INTERPRETERS
-            self._python = for_image(
-                found, plan.python, platform=context.platform, cache=folder, environ=context.environ
-            )
-            self._base = None
+            self._python, self._base = own, None
             return
         if self._root != DEFAULT_BASE or not version:
             return

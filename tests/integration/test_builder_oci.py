@@ -330,6 +330,12 @@ def test_image_is_verified_by_a_build_from_the_start(
     assert digest_of(cache_dir / "images", reference) == digest
 
 
+def test_verify_refuses_a_selection_without_a_file(oci_cli: CommandLine) -> None:
+    finished = oci_cli.run("verify", "oci:image", "--group", "dev")
+    assert finished.returncode == 2
+    assert "choose from a file" in finished.stderr
+
+
 def test_image_of_others_cant_be_verified(oci_cli: CommandLine, tmp_path: Path) -> None:
     small_image(ImageLayout(tmp_path / "other"), {"a": b"1"})
     finished = oci_cli.run("verify", f"oci:{tmp_path}/other")

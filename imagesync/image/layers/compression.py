@@ -110,7 +110,10 @@ def blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for piece in pieces:
         pending += piece
         while len(pending) >= BLOCK:
-            yield bytes(pending[:BLOCK])
+            # Without a copy of the block beside it: each worker has one.
+            with memoryview(pending) as view:
+                block = bytes(view[:BLOCK])
+            yield block
             del pending[:BLOCK]
     if pending:
         yield bytes(pending)

@@ -8,6 +8,7 @@ Source: https://github.com/astral-sh/python-build-standalone, and uv's ``uv pyth
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import stat
 import subprocess
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -38,6 +40,7 @@ PLACE: Final = PurePosixPath("/opt/python")
 """The folder of the interpreter in the image."""
 _FORMAT: Final = 1  # raised when the same installation would give other entries
 _NAME: Final = re.compile(r"cpython-(?P<version>3\.\d+\.\d+)-(?P<platform>[a-z]+-[a-z0-9_]+-[a-z]+)")
+_VARIANT: Final = re.compile(r"x86_64_v\d")
 _BUILD: Final = re.compile(r"\d{8}")
 # The installed path is in these, where the build had its own.
 _TEXTS: Final = (".py", ".pc", ".sh", "Makefile", "-config")
@@ -54,11 +57,14 @@ class StandalonePython:
         Its installation.
     version, build
         Of CPython, and the date of the build.
+    variant
+        The processors that it needs, such as ``x86_64_v3``; empty if all of the platform can run it.
     """
 
     folder: Path
     version: str
     build: str
+    variant: str = ""
 
     @property
     def minor(self) -> str:
@@ -68,7 +74,7 @@ class StandalonePython:
     @property
     def origin(self) -> str:
         """Return what it is, for hashes and for people."""
-        return f"python-build-standalone {self.version}+{self.build}"
+        return f"python-build-standalone {self.version}+{self.build} {self.variant}".rstrip()
 
     @property
     def library(self) -> PurePosixPath:
@@ -134,12 +140,13 @@ class StandalonePython:
         """Return its files and links, sorted: without what ran here has compiled, or pip has installed."""
         found = []
         packages = self._modules / "site-packages"
+        scripts = frozenset(_scripts(packages))
         for place, folders, names in os.walk(self.folder):
             folder = Path(place)
             found += [folder / each for each in folders if (folder / each).is_symlink()]
             folders[:] = sorted(f for f in folders if f != "__pycache__" and folder / f != packages)
             found += [folder / name for name in names if not name.endswith(".pyc")]
-        return tuple(sorted(path for path in found if path != self.folder / "BUILD"))
+        return tuple(sorted(path for path in found if path != self.folder / "BUILD" and path not in scripts))
 
     @cached_property
     def _state(self) -> str:
@@ -186,6 +193,14 @@ class StandalonePython:
         return f"{str(PLACE).lstrip('/')}/{path.relative_to(self.folder).as_posix()}"
 
 
+def _scripts(packages: Path) -> Iterator[Path]:
+    """Yield the files outside of the folder *packages* that belong to the distributions in it."""
+    for record in packages.glob("*.dist-info/RECORD"):
+        with suppress(OSError, ValueError, csv.Error), record.open(encoding="utf-8", newline="") as file:
+            names = (row[0] for row in csv.reader(file) if row)
+            yield from (Path(os.path.normpath(packages / name)) for name in names if name.startswith("../"))
+
+
 def _chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         yield from read_chunks(file)
@@ -203,7 +218,8 @@ def find_standalone(python: Interpreter) -> StandalonePython | None:
         return None
     if match is None or match["version"] != python.version or not _BUILD.fullmatch(build):
         return None
-    return StandalonePython(folder, python.version, build)
+    variant = _VARIANT.search(match["platform"])
+    return StandalonePython(folder, python.version, build, variant[0] if variant else "")
 
 
 def for_image(
@@ -239,6 +255,8 @@ def for_image(
         return found
     from uv import find_uv_bin
 
+    # It runs on all processors of that platform, whatever this machine has.
+    found = replace(found, variant="")
     name = f"cpython-{found.version}-{platform.sysconfig_name}-gnu"
     root = cache / found.build
     folder = (root / name).resolve()

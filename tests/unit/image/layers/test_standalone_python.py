@@ -78,6 +78,24 @@ def test_build_is_found_by_its_installation_and_by_the_link_to_it(installed: Pat
     assert find_standalone(interpreter(Path("/usr"))) is None
 
 
+def test_build_for_newer_processors_is_named(tmp_path: Path) -> None:
+    folder = install(tmp_path / "cpython-3.12.1-linux-x86_64_v3-gnu")
+    (folder / "BUILD").write_text(f"{BUILD}\n")
+    found = find_standalone(interpreter(folder))
+    assert found is not None
+    assert found.origin == f"python-build-standalone 3.12.1+{BUILD} x86_64_v3"
+
+
+def test_scripts_that_pip_installed_beside_the_interpreter_stay_here(installed: Path) -> None:
+    packages = installed / "lib/python3.12/site-packages"
+    (packages / "black-24.1.0.dist-info").mkdir()
+    (packages / "black-24.1.0.dist-info/RECORD").write_text("../../../bin/black,,\nblack/__init__.py,,\n")
+    (installed / "bin/black").write_text("#!/bin/sh\n")
+    paths = StandalonePython(installed, "3.12.1", BUILD).paths()
+    assert "opt/python/bin/python3.12" in paths
+    assert "opt/python/bin/black" not in paths
+
+
 def test_files_go_to_their_place_without_what_was_made_here(installed: Path) -> None:
     request = StandalonePython(installed, "3.12.1", BUILD).request([], None)
     entries = {entry.path: entry for entry in request.entries() if entry.kind != "directory"}
