@@ -99,7 +99,8 @@ class Relay:
 
 
 # From <linux/fanotify.h>.
-_UNLIMITED_QUEUE, _NONBLOCK, _MARK_FILESYSTEM, _OPEN = 0x10, 0x2, 0x101, 0x20
+_UNLIMITED_QUEUE, _NONBLOCK, _OPEN = 0x10, 0x2, 0x20
+_ADD, _REMOVE, _FILESYSTEM = 0x1, 0x2, 0x100
 _EVENT = struct.Struct("=IBBHQii")
 
 
@@ -119,7 +120,7 @@ def opened_files(folder: Path) -> Iterator[set[str]]:
         yield opened
         return
     below = f"{folder.resolve()}/"
-    mark = (_MARK_FILESYSTEM, ctypes.c_uint64(_OPEN), -100, os.fsencode(folder))
+    place = (ctypes.c_uint64(_OPEN), -100, os.fsencode(folder))
     ended = threading.Event()
 
     def read() -> None:
@@ -141,10 +142,12 @@ def opened_files(folder: Path) -> Iterator[set[str]]:
 
     reader = threading.Thread(target=read, daemon=True)
     try:
-        if libc.fanotify_mark(queue, *mark) == 0:
+        if libc.fanotify_mark(queue, _ADD | _FILESYSTEM, *place) == 0:
             reader.start()
         yield opened
     finally:
+        # Others on the machine open files all the time, so that the queue might never be empty.
+        libc.fanotify_mark(queue, _REMOVE | _FILESYSTEM, *place)
         ended.set()
         if reader.ident is not None:
             reader.join()
