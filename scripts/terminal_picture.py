@@ -32,10 +32,11 @@ LINES = 200
 PICTURES: Mapping[str, TerminalTheme] = {"light": DEFAULT_TERMINAL_THEME, "dark": SVG_EXPORT_THEME}
 SESSION = (
     "imagesync build",
-    "imagesync -q run weather-report | tail -n 5",
-    "sed -i 's/, task/, and task/' src/weather/report.py",
-    "imagesync build",
-    "git checkout --quiet . && imagesync build",
+    "imagesync -q run weather-report | tail -n 2",
+    "sed -i 's/, task/, and task/' src/weather/report.py     # an edit: another image",
+    "imagesync -q build",
+    "git checkout -q .     # taken back: the first one is found again",
+    "imagesync -q build",
 )
 
 
@@ -89,7 +90,14 @@ def prepare(project: Path) -> dict[str, str]:
     folders = [name for name in os.environ["PATH"].split(os.pathsep) if not Path(name).is_relative_to(ROOT)]
     path = os.pathsep.join((str(tools), *folders))
     kept = {name: os.environ[name] for name in ("HOME", "DOCKER_HOST") if name in os.environ}
-    return {**kept, "PATH": path, "TERM": "xterm-256color", "LANG": "C.UTF-8", "IMAGESYNC_BASE": base}
+    return {
+        **kept,
+        "PATH": path,
+        "TERM": "xterm-256color",
+        "LANG": "C.UTF-8",
+        "IMAGESYNC_BASE": base,
+        "IMAGESYNC_PYTHON": "base",
+    }
 
 
 def output(script: str, **variables: str) -> str:
