@@ -23,6 +23,7 @@ _IMPORTED_BEFORE = [
     "build",
     "certifi",
     "click",
+    "conda_lock.lockfile",
     "dask",
     "deflate",
     "distributed",
