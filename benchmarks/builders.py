@@ -1,9 +1,18 @@
 """``python -m benchmarks.builders``: builder ``oci`` against builder ``docker`` and a Dockerfile with uv.
 
-The environment is that of docs/builders.md: numpy, pandas, scipy, pyarrow, scikit-learn, dask, distributed.
-All start from the same base and end with a usable image: in the OCI layout, or in the engine. Artifacts and
-bytecode are in the store, and uv's wheels in a cache mount. The builds take turns, so that what slows the
-machine for a while slows all; ratios are those of neighbours. Needs a container engine and PyPI.
+All start from the same base and end with a usable image: in the OCI layout, or in the engine. The builds take
+turns, so that what slows the machine for a while slows all; ratios are those of neighbours. Figures:
+
+``layout``
+    Artifacts and bytecode are in the store, and uv's wheels in a cache mount.
+``cold``
+    The store is empty, and uv has no cache: everything is fetched.
+``loaded``
+    A new environment of known packages, into the engine: the layers are written anew.
+``edit``
+    A changed line of an editable project, into the engine.
+
+Needs a container engine and PyPI. What is pushed is measured by ``benchmarks.pushes``.
 """
 
 from __future__ import annotations
@@ -12,21 +21,41 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.environments import REQUIREMENTS
 from benchmarks.measure import Contender, Run, in_turns, median_seconds, ratio
 from benchmarks.results import machine
-from benchmarks.subjects import Imagesync, PlainDockerfile, make_environment
+from benchmarks.subjects import (
+    CopyAndInstall,
+    Imagesync,
+    LocalEnvironment,
+    PlainDockerfile,
+    Project,
+    make_environment,
+)
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.image.base import ensure_base
 from imagesync.settings.model import Settings
 
-PACKAGES = ("numpy", "pandas", "scipy", "pyarrow", "scikit-learn", "dask", "distributed")
-DOCKER, UV = "docker", "uv with cache mounts"
+PACKAGES = {
+    "tiny": ("toolz", "click", "markupsafe"),
+    # The environment of docs/builders.md.
+    "medium": ("numpy", "pandas", "scipy", "pyarrow", "scikit-learn", "dask", "distributed"),
+    # L of docs/benchmarks.md.
+    "large": tuple((REQUIREMENTS / "l.txt").read_text("utf-8").split()),
+}
+FIGURES = ("layout", "cold", "loaded", "edit")
+DOCKER, UV, UNCACHED_UV, COPY = "docker", "uv with cache mounts", "uv", "COPY and uv pip install"
+INSTALL_PROJECT = (
+    "--mount=type=cache,target=/root/.cache SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
+    " uv pip install --no-deps --compile-bytecode /tmp/project"
+)
 
 
 @dataclass(frozen=True)
@@ -35,64 +64,182 @@ class WithoutEngine:
 
     ours: Imagesync
 
-    def build(self, *gone: str) -> Mapping[str, float]:
-        """Build; of the store's layers are *gone* before: ``layer`` or ``part`` entries, the image always."""
-        images = self.ours.store / "images"
-        (images / "index.json").unlink(missing_ok=True)
+    def forget(self, *gone: str) -> None:
+        """Remove the image, and of the store's layers the entries *gone*: ``layer`` or ``part``."""
+        (self.ours.store / "images" / "index.json").unlink(missing_ok=True)
         for entry in (self.ours.store / "layers").glob("*.json"):
             head = entry.read_text("utf-8")[:40]
             if any(f'"{kind}"' in head for kind in gone):
                 entry.unlink()
-        metadata = self.ours.make("--builder", "oci")
+
+    def build(self, *arguments: str) -> str:
+        """Build, and return the image's ID."""
+        metadata = self.ours.make("--builder", "oci", *arguments)
         if metadata["cached"]:
             raise RuntimeError("the build was meant to build, and hit")
+        return str(metadata["image_id"])
+
+
+@dataclass(frozen=True)
+class Subjects:
+    """What is measured: one environment, its three builders, and the images that they leave in the engine."""
+
+    engine: Engine
+    environment: LocalEnvironment
+    docker: Imagesync
+    oci: WithoutEngine
+    uv: PlainDockerfile
+    work: Path
+    made: list[str] = field(default_factory=list)
+
+    def in_engine(self, image: str) -> Mapping[str, float]:
+        """Note an image for its removal."""
+        self.made.append(image)
         return {}
+
+    def remove_made(self) -> None:
+        """Remove the images that were made, so that no later build finds their layers."""
+        while self.made:
+            self.engine.remove(self.made.pop())
+
+
+@contextmanager
+def open_subjects(work: Path, *, base: str, python: str, packages: str) -> Iterator[Subjects]:
+    """Give what is measured, with the environment *packages* in the folder *work*."""
+    work.mkdir(parents=True, exist_ok=True)
+    with Engine(find_endpoint(os.environ)) as engine:
+        root = ensure_base(engine, settings=Settings(base=base), progress=SilentProgress())
+        environment = make_environment(work / packages, python=python, requirements=PACKAGES[packages])
+        docker = Imagesync(environment, base, store=work / "store", work=work)
+        oci = WithoutEngine(
+            Imagesync(environment, f"docker-daemon:{root.reference}", store=work / "store", work=work)
+        )
+        uv = PlainDockerfile(engine, root.reference, tuple(environment.installed()), SilentProgress(), UV)
+        yield Subjects(engine, environment, docker, oci, uv, work)
+
+
+def measure_layout(subjects: Subjects, *, turns: int) -> dict[str, list[Run]]:
+    """Measure builds that find their artifacts in the store, and end with a layout or in the engine."""
+    oci, gone = subjects.oci, {"oci, no part known": ("part", "layer"), "oci, parts known": ("layer",)}
+
+    def build() -> Mapping[str, float]:
+        oci.build()
+        return {}
+
+    contenders: dict[str, Contender] = {
+        **dict.fromkeys(gone, build),
+        "oci, layers known": build,
+        DOCKER: lambda: subjects.docker.cold(empty_store=False),
+        UV: lambda: subjects.in_engine(subjects.uv.build()),
+    }
+    # The artifacts, where nothing was built before.
+    oci.forget("part", "layer")
+    oci.build()
+    subjects.docker.make()
+    return in_turns(
+        contenders, runs=turns, warm_up=True, prepare=lambda name: oci.forget(*gone.get(name, ()))
+    )
+
+
+def measure_cold(subjects: Subjects, *, turns: int) -> dict[str, list[Run]]:
+    """Measure builds that have to fetch everything."""
+    uv = PlainDockerfile(
+        subjects.engine, subjects.uv.base, subjects.uv.requirements, subjects.uv.progress, UNCACHED_UV
+    )
+
+    def build() -> Mapping[str, float]:
+        shutil.rmtree(subjects.oci.ours.store, ignore_errors=True)
+        subjects.oci.build()
+        return {}
+
+    contenders: dict[str, Contender] = {
+        "oci, empty store": build,
+        DOCKER: lambda: subjects.docker.cold(empty_store=True),
+        UNCACHED_UV: lambda: subjects.in_engine(uv.build()),
+    }
+    return in_turns(contenders, runs=turns, warm_up=False)
+
+
+def measure_loaded(subjects: Subjects, *, turns: int) -> dict[str, list[Run]]:
+    """Measure builds of a new environment of known packages that end in the engine."""
+
+    def prepare(_: str) -> None:
+        subjects.remove_made()
+        subjects.oci.forget("layer")
+
+    contenders: dict[str, Contender] = {
+        "oci, loaded": lambda: subjects.in_engine(subjects.oci.build("--output", "docker")),
+        DOCKER: lambda: subjects.docker.cold(empty_store=False),
+        UV: lambda: subjects.in_engine(subjects.uv.build()),
+    }
+    return in_turns(contenders, runs=turns, warm_up=True, prepare=prepare)
+
+
+def measure_edit(subjects: Subjects, *, turns: int) -> dict[str, list[Run]]:
+    """Measure builds after a line of an editable project was changed; all end in the engine."""
+    project = Project(subjects.work / "project")
+    rival = CopyAndInstall(
+        PlainDockerfile(
+            subjects.engine, subjects.uv.base, subjects.uv.requirements, subjects.uv.progress, UNCACHED_UV
+        ),
+        project,
+        INSTALL_PROJECT,
+    )
+    contenders: dict[str, Contender] = {
+        "oci, loaded": lambda: subjects.in_engine(subjects.oci.build("--output", "docker")),
+        DOCKER: lambda: subjects.in_engine(subjects.docker.image()),
+        COPY: lambda: subjects.in_engine(rival.build()),
+    }
+    project.install(subjects.environment)
+    try:
+        return in_turns(contenders, runs=turns, warm_up=True, prepare=lambda _: project.edit())
+    finally:
+        project.remove(subjects.environment)
 
 
 def main() -> int:
     """Measure, and print seconds and ratios on stdout."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("figures", nargs="*", help=", ".join(FIGURES))
     parser.add_argument("--base", default=os.environ.get("IMAGESYNC_BASE", "ubuntu:24.04"))
+    parser.add_argument("--packages", choices=PACKAGES, default="medium")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--no-warm-up", action="store_true", help="An earlier run has filled the store.")
     arguments = parser.parse_args()
-    work = Path(".work/bench/builders").absolute()
-    work.mkdir(parents=True, exist_ok=True)
-    with Engine(find_endpoint(os.environ)) as engine:
-        base = ensure_base(engine, settings=Settings(base=arguments.base), progress=SilentProgress())
-        environment = make_environment(work / "env", python=arguments.python, requirements=PACKAGES)
-        docker = Imagesync(environment, arguments.base, store=work / "store", work=work)
-        oci = WithoutEngine(
-            Imagesync(environment, f"docker-daemon:{base.reference}", store=work / "store", work=work)
-        )
-        uv = PlainDockerfile(engine, base.reference, tuple(environment.installed()), SilentProgress(), UV)
-
-        def with_uv() -> Mapping[str, float]:
-            uv.build()
-            return {}
-
-        contenders: dict[str, Contender] = {
-            "oci, no part known": lambda: oci.build("part", "layer"),
-            "oci, parts known": lambda: oci.build("layer"),
-            "oci, layers known": oci.build,
-            DOCKER: lambda: docker.cold(empty_store=False),
-            UV: with_uv,
-        }
-        measured = in_turns(contenders, runs=arguments.turns, warm_up=not arguments.no_warm_up)
-    _print(measured)
-    shutil.rmtree(work / "store" / "images", ignore_errors=True)
+    if unknown := set(arguments.figures).difference(FIGURES):
+        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    measures = {
+        "layout": measure_layout,
+        "cold": measure_cold,
+        "loaded": measure_loaded,
+        "edit": measure_edit,
+    }
+    with open_subjects(
+        Path(".work/bench/builders").absolute(),
+        base=arguments.base,
+        python=arguments.python,
+        packages=arguments.packages,
+    ) as subjects:
+        for name in arguments.figures or FIGURES:
+            measured = measures[name](subjects, turns=arguments.turns)
+            others = [other for other in (DOCKER, UV, UNCACHED_UV, COPY) if other in measured]
+            print_runs(f"{name}, {arguments.packages}", measured, others)
+            subjects.remove_made()
+        shutil.rmtree(subjects.work / "store" / "images", ignore_errors=True)
     return 0
 
 
-def _print(measured: Mapping[str, list[Run]]) -> None:
-    print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    print(f"| | seconds | of {DOCKER} | of {UV} | received, kB |")
-    print("|---|---|---|---|---|")
+def print_runs(title: str, measured: Mapping[str, list[Run]], others: list[str]) -> None:
+    """Print what was measured as a table: seconds, the ratio to each of *others*, and counters."""
+    print(f"{title}; {', '.join(f'{name} {value}' for name, value in machine().items())}\n")
+    print(f"| | seconds | {' | '.join(f'of {other}' for other in others)} | received, kB | counted |")
+    print("|---" * (len(others) + 4) + "|")
     for name, runs in measured.items():
         received = max((run.received or 0) // 1000 for run in runs)
-        ratios = (str(ratio(runs, measured[other])) for other in (DOCKER, UV))
-        print(f"| {name} | {median_seconds(runs):.1f} | {' | '.join(ratios)} | {received} |")
+        ratios = " | ".join(str(ratio(runs, measured[other])) for other in others)
+        counted = ", ".join(f"{key} {max(run.counted[key] for run in runs)}" for key in runs[0].counted)
+        print(f"| {name} | {median_seconds(runs):.2f} | {ratios} | {received} | {counted} |")
+    print(flush=True)
 
 
 if __name__ == "__main__":

@@ -143,6 +143,7 @@ def in_turns(
     runs: int,
     warm_up: bool,
     measured: Callable[[str, int, Run], None] = lambda name, turn, run: None,
+    prepare: Callable[[str], object] = lambda name: None,
 ) -> dict[str, list[Run]]:
     """Run the contenders A B A B ..., so that what slows the machine for a while slows both.
 
@@ -152,13 +153,17 @@ def in_turns(
         Run each once before, unmeasured.
     measured
         Is told each run at once, with the name and the turn.
+    prepare
+        Is called with the name before each run, unmeasured.
     """
     if warm_up:
-        for contender in contenders.values():
+        for name, contender in contenders.items():
+            prepare(name)
             contender()
     results: dict[str, list[Run]] = {name: [] for name in contenders}
     for turn in range(runs):
         for name, contender in contenders.items():
+            prepare(name)
             run = run_once(contender)
             # A run that is ended early has told what it measured.
             print(f"{name}: {run.seconds:.2f} s", file=sys.stderr, flush=True)

@@ -1,8 +1,9 @@
-"""What :mod:`benchmarks.builders` compares: imagesync's command line, and a Dockerfile."""
+"""What the benchmarks of builders and pushes compare: imagesync's command line, and a Dockerfile."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine
 
 REPOSITORY = "imagesync-bench"
+_NAME = "heron"
 # How a plain Dockerfile installs its requirements; the first is what the goals are about.
 INSTALLERS = {
     "pip": "pip install --no-cache-dir -r /tmp/requirements.txt",
@@ -78,7 +80,12 @@ class Imagesync:
     store: Path
     work: Path
 
-    def cold(self, *, empty_store: bool) -> Mapping[str, int]:
+    def scan(self) -> Mapping[str, float]:
+        """Run ``imagesync scan``."""
+        self._run("scan", "--python", str(self.environment.python), "--format", "json")
+        return {}
+
+    def cold(self, *, empty_store: bool) -> Mapping[str, float]:
         """Run a build that finds neither its image nor, if *empty_store*, any artifact."""
         if empty_store:
             shutil.rmtree(self.store, ignore_errors=True)
@@ -188,3 +195,70 @@ class PlainDockerfile:
             if project is not None:
                 tar.add(project, "project")
         return archive.getvalue()
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project of two modules, installed editable."""
+
+    folder: Path
+    _lines: itertools.count[int] = field(default_factory=itertools.count, repr=False)
+
+    def install(self, environment: LocalEnvironment) -> None:
+        """Write the project anew, and install it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        package = self.folder / "src" / _NAME
+        package.mkdir(parents=True)
+        (self.folder / "pyproject.toml").write_text(
+            '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+            f'[project]\nname = "{_NAME}"\nversion = "1.0"\ndescription = "A bird"\n',
+            "utf-8",
+        )
+        (package / "__init__.py").write_text(f"from {_NAME}.core import VALUE\n", "utf-8")
+        self.edit()
+        _pip(environment, "install", "--editable", str(self.folder))
+
+    def edit(self) -> None:
+        """Change a line."""
+        line = f"VALUE = {os.getpid()}, {next(self._lines)}\n"
+        (self.folder / "src" / _NAME / "core.py").write_text(line, "utf-8")
+
+    def remove(self, environment: LocalEnvironment) -> None:
+        """Leave the environment as it was."""
+        _pip(environment, "uninstall", "--yes", _NAME)
+
+
+def _pip(environment: LocalEnvironment, *arguments: str) -> None:
+    command = [str(environment.python), "-m", "pip", "--quiet", *arguments]
+    subprocess.run(command, check=True, env=clean_environ())
+
+
+@dataclass(frozen=True)
+class CopyAndInstall:
+    """The Dockerfile that one writes for quick edits: packages below, then ``COPY`` and ``pip install``.
+
+    The layers below the ``COPY`` are in the builder's cache, as they are for whoever has built before.
+
+    Parameters
+    ----------
+    plain, project
+        The packages below, and the project.
+    install
+        The command that installs it.
+    """
+
+    plain: PlainDockerfile
+    project: Project
+    install: str = "pip install --no-deps /tmp/project"
+
+    def build(self) -> str:
+        """Build it, and return the image's ID."""
+        steps = (
+            "USER 0:0",
+            "COPY project /tmp/project",
+            f"RUN {self.install}",
+            "USER 1000:1000",
+        )
+        context = self.plain.context(*steps, project=self.project.folder)
+        request = BuildRequest("default", LINUX_AMD64.name, build_args=self.plain.index_arguments())
+        return self.plain.engine.build([context], request, progress=self.plain.progress)
