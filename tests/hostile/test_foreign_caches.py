@@ -94,10 +94,11 @@ def test_files_from_another_time_are_used(world: World, tried: Callable[[str], N
 
 @pytest.mark.campaign
 @pytest.mark.skipif(not FAKETIME.exists(), reason="needs libfaketime")
-@pytest.mark.parametrize("days", ["+3000d", "-3000d"])
-def test_clock_that_goes_wrong_and_right_again(world: World, tried: Callable[[str], None], days: str) -> None:
+def test_clock_that_goes_wrong_and_right_again(world: World, tried: Callable[[str], None]) -> None:
+    # To a clock that is late, what was written before is from the future. (One that is fast lets sleep fail:
+    # libfaketime and clock_nanosleep.)
     cli = world.machine(store=world.built)
-    wrong = cli.with_environ(LD_PRELOAD=FAKETIME, FAKETIME=days, FAKETIME_DONT_FAKE_MONOTONIC="1")
+    wrong = cli.with_environ(LD_PRELOAD=FAKETIME, FAKETIME="-3000d", FAKETIME_DONT_FAKE_MONOTONIC="1")
     for each in (wrong, cli, wrong):
         done = each.run("build", "--push", timeout=120)
         assert done.returncode == 0, done
