@@ -56,7 +56,7 @@ def main() -> int:
         measured = commands.Commands(
             environment,
             arguments.base,
-            base.minor,
+            base.python_version,
             base.glibc,
             tools(work, python),
             work / arguments.size,

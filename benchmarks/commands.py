@@ -24,8 +24,8 @@ class Commands:
     ----------
     base
         The root image that imagesync locks for.
-    minor, glibc
-        The image's Python and C library, for resolvers that have to be told.
+    python_version, glibc
+        The image's Python and C library, for whoever has to be told.
     tools
         The folder of the rivals' commands.
     work
@@ -34,7 +34,7 @@ class Commands:
 
     environment: Environment
     base: str
-    minor: str
+    python_version: str
     glibc: tuple[int, int]
     tools: Path
     work: Path
@@ -103,7 +103,10 @@ class Commands:
         caches = {name: work / f"cache-{name}" for name in ("imagesync", "uv", "pip-compile")}
         suffix = "arm64" if arm64 else "amd64"
         out = {name: work / f"{name}-{suffix}.txt" for name in caches}
-        platform = ("--platform", f"linux/{suffix}")
+        # No engine here has the base for arm64, so it is told of its Python and C library.
+        glibc = ".".join(map(str, self.glibc))
+        target = ("--target-python", self.python_version, "--target-glibc", glibc) if arm64 else ()
+        platform = ("--platform", f"linux/{suffix}", *target)
         machine = "aarch64" if arm64 else "x86_64"
         uv_platform = f"{machine}-manylinux_{self.glibc[0]}_{self.glibc[1]}"
         kind = ("--export", "explicit") if self.environment.size == "C" else ("--export", "requirements")
@@ -113,7 +116,15 @@ class Commands:
             ),
             "uv": command(
                 *(BIN / "uv", "pip", "compile", "--quiet", "--generate-hashes", "--cache-dir", caches["uv"]),
-                *("--python-version", self.minor, "--python-platform", uv_platform, "-o", out["uv"], pins),
+                *(
+                    "--python-version",
+                    self.python_version,
+                    "--python-platform",
+                    uv_platform,
+                    "-o",
+                    out["uv"],
+                    pins,
+                ),
             ),
             "pip-compile": command(
                 *(self.tools / "pip-compile", "--quiet", "--generate-hashes", "--strip-extras"),
