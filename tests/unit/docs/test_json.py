@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ LOCK = Lock(TARGET, (LOCKED,), (VENDORED,), (DEVIATION,), conda=(LOCKED_CONDA,))
 STATE = State("1.0")
 ROW = Row("toolz", "distribution", Group.SAME, Level.EXACT, (STATE,), (STATE,))
 TOTAL = Total(1, 1)
+IMAGE = Image("x:1", "", "", "", cached=True)
 
 # By section and the lead of the table in it.
 TABLES: dict[tuple[str, str], dict[str, Any]] = {
@@ -67,7 +68,7 @@ TABLES: dict[tuple[str, str], dict[str, Any]] = {
     ("Lock", "An entry of `deviations`:"): DEVIATION.to_dict(),
     ("Check", ""): Difference("toolz", "pip", "1.0", "2.0", "why").to_dict(),
     ("Cache", ""): {**Usage(Path(), TOTAL, TOTAL, TOTAL).to_dict(), "layout": {}},
-    ("Build", ""): Image("x:1", "", "", "", cached=True).to_dict(),
+    ("Build", ""): replace(IMAGE, images={LINUX_AMD64.name: IMAGE}).to_dict(),
     ("Diff", ""): Comparison("a", "b", (ROW,)).to_dict(),
     ("Diff", "An entry of `packages`:"): ROW.to_dict(),
     ("Diff", "An entry of `left` or `right`:"): STATE.to_dict(),
