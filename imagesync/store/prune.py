@@ -225,9 +225,10 @@ def _superfluous(root: Path) -> set[str]:
     found: set[str] = set()
     for file in _files(root / PACKAGES):
         entry = read_cache(file.path, key=PACKAGES_FORMAT)
-        part = entry.get("part") if isinstance(entry, dict) else None
-        if is_digest(part) and blob_path(root, part).is_file():
-            found.update(filter(is_digest, entry["archives"]))
+        match entry:
+            case {"part": part, "archives": [*archives]} if is_digest(part):
+                if blob_path(root, part).is_file():
+                    found.update(filter(is_digest, archives))
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.store.layout import CACHES, LOCKS, LOGS, TREES
+from imagesync.store.layout import CACHES, LOCKS, LOGS, PACKAGES, PACKAGES_FORMAT, TREES
 from imagesync.store.prune import Total, prune, usage
 from imagesync.store.store import Store
 from tests.commands import CommandLine
@@ -55,6 +55,33 @@ def test_prune_by_age_goes_by_the_last_use(store: Store) -> None:
     os.utime(store.path(old), LONG_AGO)
     assert store.prune(older_than=3600).artifacts.files == 1
     assert (store.has(old), store.has(new)) == (False, True)
+
+
+@pytest.mark.parametrize("damage", [[], {"part": 1}, {"archives": None}, {"archives": ["../x", 1]}])
+def test_archives_are_removed_where_the_part_is(store: Store, damage: dict[str, object] | list[str]) -> None:
+    names = (b"archive", b"part", b"alone", b"gone")
+    archive, part, alone, gone = (add_in_another_process(store.root, name) for name in names)
+    store.path(gone).unlink()
+    entries = [
+        {"part": part, "archives": [archive]},
+        {"part": gone, "archives": [alone]},
+        {"part": part, "archives": [alone], **damage} if isinstance(damage, dict) else damage,
+    ]
+    for number, entry in enumerate(entries):
+        write_cache(cache_path(store.root / PACKAGES, number), entry, key=PACKAGES_FORMAT)
+    assert store.prune_archives().artifacts == Total(1, len(b"archive"))
+    assert not store.has(archive)
+    assert all(map(store.has, (part, alone)))
+
+
+def test_archive_that_a_running_process_uses_stays(store: Store) -> None:
+    archive = store.add([b"archive"], filename="a.whl").digest
+    part = add_in_another_process(store.root, b"part")
+    entry = {"part": part, "archives": [archive]}
+    write_cache(cache_path(store.root / PACKAGES, "a"), entry, key=PACKAGES_FORMAT)
+    assert Store(store.root).prune_archives(with_own=True).artifacts.files == 0
+    assert store.prune_archives().artifacts.files == 0
+    assert store.prune_archives(with_own=True).artifacts.files == 1
 
 
 def test_prune_removes_entries_about_removed_artifacts(store: Store) -> None:
