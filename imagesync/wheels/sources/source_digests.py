@@ -6,6 +6,7 @@ list of sources has them, but the wheel does. A file that once was in a wheel co
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -223,6 +224,9 @@ def _matches(
         except OSError:
             continue
         found = names.get(sha256, [])
+        if path.startswith("../"):
+            # Copies of the project, say, lie beside it: what it has itself isn't taken from there.
+            found = [name for name in found if not _is_in_tree(name, sha256, folder, listed)]
         # The name in the wheel may differ (hatchling's force-include), unless a source file has that name.
         if _ends(path, found) or (size and not all(_is_listed(name, listed) for name in found)):
             yield path, sha256
@@ -234,6 +238,15 @@ def _ends(path: str, names: Collection[str]) -> bool:
 
 def _is_listed(name: str, listed: Collection[str]) -> bool:
     return any(_ends(path, (name,)) for path in listed)
+
+
+def _is_in_tree(name: str, sha256: str, folder: Path, listed: Collection[str]) -> bool:
+    for path in listed:
+        if _ends(path, (name,)):
+            with contextlib.suppress(OSError):
+                if hashlib.sha256((folder / path).read_bytes()).hexdigest() == sha256:
+                    return True
+    return False
 
 
 def _cache_path(folder: Path, cache: Path) -> Path:
