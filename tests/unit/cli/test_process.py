@@ -97,6 +97,8 @@ def test_error_of_the_system_is_a_sentence_and_a_traceback_if_asked_for(
 
 @pytest.mark.parametrize("arguments", [["--version"], ["cache", "info"], ["scan", "--prefix", "/nowhere"]])
 def test_fork_of_the_tests_is_as_the_console_script(cli: CommandLine, arguments: list[str]) -> None:
+    # An engine that answers has other images from one moment to the next.
+    cli = cli.with_environ(DOCKER_HOST="unix:///nowhere.sock")
     forked = cli.run(*arguments)
     with cli.start(*arguments) as process:
         stdout, stderr = process.communicate()
