@@ -7,7 +7,7 @@ import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -50,13 +50,14 @@ class JSONHandler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def read_chunks(self) -> bytes:
-        """Return the request's body, which comes in chunks (RFC 9112, section 7.1)."""
-        chunks = []
-        while size := int(self.rfile.readline(), 16):
-            chunks.append(self.rfile.read(size + 2)[:-2])
-        self.rfile.readline()
-        return b"".join(chunks)
-
     def log_message(self, *_: object) -> None:
         """Write nothing."""
+
+
+def read_chunks(stream: BinaryIO) -> bytes:
+    """Return the body of a request that comes in chunks (RFC 9112, section 7.1)."""
+    chunks = []
+    while size := int(stream.readline(), 16):
+        chunks.append(stream.read(size + 2)[:-2])
+    stream.readline()
+    return b"".join(chunks)

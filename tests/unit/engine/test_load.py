@@ -17,7 +17,7 @@ from imagesync.engine.engine import Engine
 from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.oci_layout import ImageLayout
 from tests.oci_images import small_image
-from tests.running_server import JSONHandler, RunningServer
+from tests.running_server import JSONHandler, RunningServer, read_chunks
 
 NAME = "team/env:1.0"
 
@@ -44,7 +44,7 @@ class ContainerdEngine(RunningServer):
                     self.answer({"ApiVersion": api_version, "MinAPIVersion": "1.24", "Components": []})
 
             def do_POST(self) -> None:
-                with tarfile.open(fileobj=BytesIO(self.read_chunks())) as archive:
+                with tarfile.open(fileobj=BytesIO(read_chunks(self.rfile))) as archive:
                     (described,) = json.load(archive.extractfile("manifest.json"))  # type: ignore[arg-type]
                     names = {name.removeprefix("blobs/sha256/") for name in archive.getnames()}
                 layers = {name.removeprefix("blobs/sha256/") for name in described["Layers"]}

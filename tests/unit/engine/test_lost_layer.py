@@ -12,7 +12,7 @@ from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import BuildError
 from tests.progress import RecordedLines
-from tests.running_server import JSONHandler, RunningServer
+from tests.running_server import JSONHandler, RunningServer, read_chunks
 
 LOST = "failed to prepare 7j3fhljg2kbn: open /var/lib/docker/overlay2/xu/committed: no such file or directory"
 
@@ -32,7 +32,7 @@ class BrokenCache(RunningServer):
                 if not url.path.endswith("/build"):
                     self.answer({})
                     return
-                self.read_chunks()
+                read_chunks(self.rfile)
                 cached = "nocache" not in parse_qs(url.query)
                 asked.append(cached)
                 failed = {"errorDetail": {"message": LOST}, "error": LOST}
