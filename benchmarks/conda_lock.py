@@ -157,11 +157,11 @@ def _entries(subdir: str, prefix: str, source: random.Random) -> Iterator[dict[s
             f"{prefix}-{other:05} >=1.0"
             for other in source.sample(range(number), k=min(number, source.randrange(2)))
         ]
-        for version in range(_VERSIONS):
+        for minor in range(_VERSIONS):
             # Of the odd names Linux lacks the version that the Mac has.
-            if number % 2 and version == 5:
+            if number % 2 and minor == 5:
                 continue
-            yield _entry(f"{prefix}-{number:05}", f"1.{version}.0", subdir, ["python >=3.9", *depends])
+            yield _entry(f"{prefix}-{number:05}", f"1.{minor}.0", subdir, ["python >=3.9", *depends])
 
 
 def _entry(name: str, version: str, subdir: str, depends: list[str]) -> dict[str, Any]:

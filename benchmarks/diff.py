@@ -62,7 +62,8 @@ def main() -> int:
             tag="latest",
             changes=[f'LABEL {Label.INVENTORY}="{to_text(inventory)}"'],
         )
-        command = [BIN / "imagesync", "diff", "local", _REFERENCE, "--python", environment.python]
+        command: list[str | Path] = [BIN / "imagesync", "diff", "local", _REFERENCE]
+        command += ["--python", environment.python]
         environ = {**clean_environ(), "IMAGESYNC_CACHE_DIR": str(cache), "IMAGESYNC_PROFILE": "none"}
         time.sleep(3)  # what was just written isn't remembered
         seconds: dict[str, list[float]] = {"cold": [], "remembered": []}

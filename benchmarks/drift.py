@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.changes import CHANGES, Change, Installed, Undo
+from imagesync.core.files import parse_toml
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import ImagesyncError
 from imagesync.image_layout import BaseImage
@@ -41,11 +42,6 @@ from tests.channels.channel import ensure_channel
 from tests.environments import LocalEnvironment
 from tests.integration.test_cases import prepare, prepare_conda
 from tests.progress import RecordedLines
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 CASES = (
     *("plain", "extras", "dask", "code", "vcs", "archive", "directory"),
@@ -111,7 +107,7 @@ class Subject:
         """Make the environment of a case."""
         folder = work / case
         shutil.copytree(_FOLDER / case, folder)
-        wanted = tomllib.loads((folder / "case.toml").read_text(encoding="utf-8"))
+        wanted = parse_toml((folder / "case.toml").read_text(encoding="utf-8"))
         folder = folder if "folder" not in wanted else folder.rename(work / wanted["folder"])
         if "conda" in wanted:
             # A prefix that stands in the files as it is: a moved one is another case.

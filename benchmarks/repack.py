@@ -50,7 +50,9 @@ def main() -> int:
         for turn in range(turns):
             start = time.perf_counter()
             vendored = [
-                VendoredPackage(p.name, p.version, installed_digest(p.installed), p, "measured")
+                VendoredPackage(
+                    p.name, p.version, installed_digest(p.installed, p.modification), p, "measured"
+                )
                 for p in plan.packages
                 if p.installed is not None
             ]

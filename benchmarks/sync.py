@@ -63,7 +63,8 @@ def measure_syncs(session: Session, image: str, project: Path, *, edits: int) ->
     sys.path.insert(0, str(project))
     sys.dont_write_bytecode = True
     elder = importlib.import_module("elder")
-    totals, beyond = [], []
+    totals: list[float] = []
+    beyond: list[float] = []
     with (
         imagesync.DockerCluster(
             image, n_workers=WORKERS, nthreads=1, check=False, session=session
@@ -104,7 +105,8 @@ def measure_syncs(session: Session, image: str, project: Path, *, edits: int) ->
 
 def traces(client: Client) -> dict[str, Trace]:
     """Return the trace of the scheduler and of each worker."""
-    return {"scheduler": client.run_on_scheduler(trace), **client.run(trace)}
+    found: dict[str, Trace] = {"scheduler": client.run_on_scheduler(trace), **client.run(trace)}
+    return found
 
 
 def measure_many(image: str) -> bool:

@@ -9,7 +9,7 @@ ruff format --check --quiet . || { echo "Not formatted; run: .venv/bin/ruff form
 mypy
 # Hosts may be macOS and Windows; what runs in images and containers is Linux's.
 for platform in darwin win32; do
-    mypy --platform "$platform" --no-warn-unreachable --exclude 'imagesync/standalone/(image|cluster)/' \
+    mypy --package imagesync --platform "$platform" --no-warn-unreachable --exclude 'imagesync/standalone/(image|cluster)/' \
         --cache-dir ".mypy_cache/$platform"
 done
 lint-imports --no-cache --no-logo
