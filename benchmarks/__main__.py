@@ -18,7 +18,7 @@ from pathlib import Path
 
 import imagesync
 from benchmarks import builds, commands
-from benchmarks.builds import Builds, ImageContender, Imagesync
+from benchmarks.builds import FIRST, Builds, ImageContender, Imagesync
 from benchmarks.cluster import measure_cluster
 from benchmarks.counting import Relay
 from benchmarks.environments import SIZES, Environment, make_environment, tools
@@ -110,7 +110,7 @@ class Images:
                 images.measure(arguments.figures, turns=arguments.turns)
             if "cluster" in arguments.figures:
                 ours = self._imagesync("docker")
-                ours.build("light")
+                ours.build(FIRST)
                 measure_cluster(ours.image, self.environment.size, self.results, turns=arguments.turns)
                 ours.close()
         finally:

@@ -24,6 +24,8 @@ from tests.integration.local_registry import LocalRegistry
 # In this order, because each finds what the one before has left.
 WORKS = ("cold", "warm", "unchanged", "light", "heavy", "edit")
 FIGURES = (*WORKS, "import")
+# Not measured: makes, or finds, the image that the works after it stand on.
+FIRST = "first"
 _MANIFESTS = (
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
 )
@@ -43,7 +45,7 @@ class ImageContender(Protocol):
         """Do what isn't measured, before :meth:`build`."""
 
     def build(self, work: str) -> Mapping[str, float]:
-        """Make the image: one of :data:`WORKS`."""
+        """Make the image: one of :data:`WORKS`, or :data:`FIRST`."""
 
     def push(self, target: str) -> None:
         """Push the image under a name."""
@@ -109,7 +111,7 @@ class Imagesync:
     def build(self, work: str) -> Mapping[str, float]:
         """Build or find the image."""
         self._imagesync(*(["--no-cache"] if work in ("cold", "warm") else []))
-        if self._described["cached"] != (work == "unchanged"):
+        if work != FIRST and self._described["cached"] != (work == "unchanged"):
             raise RuntimeError(f"{self.name}, {work}: {'found' if self._described['cached'] else 'built'}")
         return {}
 
@@ -226,6 +228,8 @@ class Builds:
     def measure(self, figures: Sequence[str], *, turns: int) -> None:
         """Measure the figures named, each turn all of them."""
         works = [name for name in WORKS if name in figures]
+        if self.environment.size == "C":  # the tests' channel has one version of each package
+            works = [name for name in works if name not in ("light", "heavy")]
         try:
             for turn in range(turns):
                 self._turn(works, turn, with_import="import" in figures)
@@ -246,8 +250,8 @@ class Builds:
             if not works or works[0] not in ("cold", "warm"):
                 for contender in self._working:
                     with self._or_without(contender):
-                        contender.prepare("light")
-                        contender.build("light")
+                        contender.prepare(FIRST)
+                        contender.build(FIRST)
                         contender.push(registries[contender.name].target())
             for work in works:
                 self._change(work, turn)
@@ -272,8 +276,6 @@ class Builds:
 
     def _change(self, work: str, turn: int) -> None:
         """Change the environment, as a person does before the build."""
-        if self.environment.size == "C" and work in ("light", "heavy"):
-            return
         for name, (package, versions) in (("light", LIGHT), ("heavy", HEAVY)):
             if work == name:
                 self.environment.change(package, versions[turn % len(versions)])

@@ -17,6 +17,7 @@ import shutil
 import sys
 from dataclasses import replace
 from functools import partial
+from itertools import combinations, product
 from pathlib import Path
 
 from benchmarks.builds import Imagesync, Registry, registry
@@ -40,6 +41,9 @@ _FILES = 20  # of a package
 # What an environment has in the version before, two of them, and what it has besides, one.
 _OLDER = ("click==8.5.0", "cloudpickle==3.1.2", "fsspec==2026.7.0", "toolz==1.1.0")
 _MORE = ("attrs==26.1.0", "humanize==4.15.0", "tabulate==0.9.0", "tqdm==4.67.1")
+_ALL_VARIANTS = list(product(combinations(_OLDER, 2), combinations(_MORE, 1)))
+# The first has neither, and no two are the same: imagesync would find the image of the one before.
+_VARIANTS = [((), ()), *random.Random(0).sample(_ALL_VARIANTS, k=len(_ALL_VARIANTS))]
 
 
 def main() -> int:
@@ -54,6 +58,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if unknown := {*arguments.figures} - {"packages", "environments"}:
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    if arguments.environments > len(_VARIANTS):
+        parser.error(f"--environments may be {len(_VARIANTS)} at most")
     figures = arguments.figures or ["packages", "environments"]
     work = Path(".work/bench").absolute()
     work.mkdir(parents=True, exist_ok=True)
@@ -123,6 +129,7 @@ def _many_packages(folder: Path, python: str, count: int) -> Path:
 def _grow_environments(
     count: int, python: str, base: BaseImage, *, engine: Engine, relay: Relay, work: Path, results: Results
 ) -> None:
+    shutil.rmtree(work / "growth", ignore_errors=True)  # of a run that was ended
     first = make_environment("S", work, python)
     docker = DockerBuilder(engine)
     uv_image = make_uv_image(engine, work / "uv-image")
@@ -178,14 +185,13 @@ def _build_and_push(
 
 def _variant(first: Environment, folder: Path, python: str, number: int) -> Environment:
     """Return an environment that has some packages in the version before, and one more."""
-    source = random.Random(number)
-    older = dict(pin.split("==") for pin in source.sample(_OLDER, k=2 if number else 0))
-    more = source.sample(_MORE, k=1 if number else 0)
-    environment = Environment("S", folder / "env", folder / PROJECT, tuple(more))
+    older, more = _VARIANTS[number]
+    environment = Environment("S", folder / "env", folder / PROJECT, more)
     write_project(environment)
     run(BIN / "uv", "venv", "--quiet", "--no-project", "--python", python, environment.prefix)
     install = ("pip", "install", "--quiet", "--no-deps", "--python", environment.python)
-    pins = (f"{name}=={version}" for name, version in (first.pins() | older).items())
+    pinned = first.pins() | dict(pin.split("==") for pin in older)
+    pins = (f"{name}=={version}" for name, version in pinned.items())
     run(BIN / "uv", *install, *pins, *more)
     run(BIN / "uv", *install, "--editable", environment.project)
     return environment
