@@ -182,7 +182,7 @@ def write_project(environment: Environment) -> None:
     wanted = ", ".join(f'"{name}"' for name in environment.wanted)
     (environment.project / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        f'[project]\nname = "{PROJECT}"\nversion = "1.0"\nrequires-python = ">=3.10"\n'
+        f'[project]\nname = "{PROJECT}"\nversion = "1.0"\nrequires-python = ">=3.11"\n'
         f"dependencies = [{wanted}]\n",
         "utf-8",
     )
