@@ -10,6 +10,8 @@ import importlib
 import os
 import sys
 
+import pytest
+
 _IMPORTED_BEFORE = [
     "asyncio",
     "concurrent.futures",
@@ -54,3 +56,8 @@ if _platform := os.environ.get("IMAGESYNC_TEST_PLATFORM"):
     for _name in _IMPORTED_BEFORE:
         importlib.import_module(_name)
     sys.platform = _platform
+
+NEEDS_OWN_SYSTEM = pytest.mark.skipif(
+    os.environ.get("IMAGESYNC_TEST_PLATFORM") == "win32",
+    reason="not on Windows as tests/host_platform.py has it: libraries call what Linux lacks",
+)

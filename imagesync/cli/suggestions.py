@@ -7,8 +7,6 @@ from typing import Final
 
 import click
 
-from imagesync.core.platforms import DEFAULT_PLATFORM
-
 _COMMANDS: Final = {
     "compile": "imagesync lock",
     "config": "imagesync cluster config TARGET; settings: imagesync init",
@@ -35,7 +33,6 @@ _DRY_RUN: Final = (
 )
 _ANYWHERE: Final = {
     "--dry-run": _DRY_RUN,
-    "--platform": f"Images are for {DEFAULT_PLATFORM}; imagesync plan and imagesync lock take others.",
     "--verbose": "Before the command: imagesync --verbose COMMAND",
     "--quiet": "Before the command: imagesync --quiet COMMAND",
     "-v": "Before the command: imagesync -v COMMAND",

@@ -10,6 +10,8 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.channels.archive import PLACEHOLDER, CondaPackage, File
 from tests.commands import BIN
 
@@ -58,7 +60,7 @@ class Interpreter:
         self.version = f"{self.minor}.{sys.version_info.micro}"
         self._libraries: dict[str, Path] = {}
         if sys.platform != "linux" or sysconfig.get_platform() != "linux-x86_64":
-            raise RuntimeError("the channel's Python is a copy of a local one, which takes Linux on x86-64")
+            pytest.skip("only on Linux: the channel's Python is a copy of a local one, of x86-64")
 
     def packages(self) -> Iterator[CondaPackage]:
         """Yield Python, and one package for each library that it needs."""

@@ -40,7 +40,7 @@ PLACE: Final = PurePosixPath("/opt/python")
 """The folder of the interpreter in the image."""
 _FORMAT: Final = 1  # raised when the same installation would give other entries
 _NAME: Final = re.compile(r"cpython-(?P<version>3\.\d+\.\d+)-(?P<platform>[a-z]+-[a-z0-9_]+-[a-z]+)")
-_VARIANT: Final = re.compile(r"x86_64_v\d")
+_VARIANT: Final = re.compile(r"[a-z0-9_]+_v\d")
 _BUILD: Final = re.compile(r"\d{8}")
 # The installed path is in these, where the build had its own.
 _TEXTS: Final = (".py", ".pc", ".sh", "Makefile", "-config")

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from imagesync.indexes.conda.condarc import condarc_files, package_caches, read_condarc, root_prefix
 from imagesync.indexes.conda.logins import anaconda_tokens
+from imagesync.indexes.configuration_files import home_folder
 
 # The first channel that has a package is the only one to take it from, the preferred one, or one of equals.
 ChannelPriority = Literal["strict", "flexible", "disabled"]
@@ -211,7 +212,7 @@ def read_conda_configuration(
     ScanError
         A configuration file can't be read, or isn't a mapping in YAML. conda stops there as well.
     """
-    home = environ.get("USERPROFILE" if platform == "win32" else "HOME") or os.path.expanduser("~")
+    home = str(home_folder(environ, platform))
     root = root_prefix(str(prefix), environ)
     values = _Values(environ, home)
     for path in condarc_files(str(prefix), root, home, environ, platform):

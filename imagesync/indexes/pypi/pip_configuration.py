@@ -1,5 +1,5 @@
 # Paths stay strings: a Path costs more than reading the small file that it names.
-# ruff: noqa: PTH110, PTH111
+# ruff: noqa: PTH110
 """pip's configuration, read as pip reads it: files, then ``PIP_*``; pip itself isn't started.
 
 The source is pip's ``_internal/configuration.py`` and ``cli/parser.py``; pip's documentation,
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.errors import ScanError
+from imagesync.indexes.configuration_files import home_folder
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # A command's section overrides [global], in any file. Downloads are for an installation, so [install]
@@ -93,7 +94,7 @@ def _global_folders(environ: Mapping[str, str], platform: str) -> list[Path]:
 
 
 def _user_folders(environ: Mapping[str, str], platform: str) -> list[Path]:
-    home = Path(environ.get("USERPROFILE" if platform == "win32" else "HOME") or os.path.expanduser("~"))
+    home = home_folder(environ, platform)
     if platform == "win32":
         roaming = environ.get("APPDATA")
         return [home / "pip", Path(roaming) / "pip" if roaming else home / "AppData" / "Roaming" / "pip"]

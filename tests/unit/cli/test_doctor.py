@@ -17,6 +17,7 @@ from imagesync.cli.doctor import diagnose, healthy, print_checks
 from imagesync.cli.doctor_checks import Check
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
+from tests.host_platform import NEEDS_OWN_SYSTEM
 from tests.indexes import LocalIndex
 
 HERE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
@@ -55,6 +56,7 @@ def index() -> Iterator[LocalIndex]:
         yield running
 
 
+@NEEDS_OWN_SYSTEM
 def test_diagnosis_checks_everything_that_a_build_needs(environ: dict[str, str]) -> None:
     checks = checks_of(environ)
     names = ["interpreter", "index", "engine", "registry", "cache", "git", "uv", "pip-tools"]

@@ -23,7 +23,6 @@ from tests.commands import CommandLine
         ("run --rm python", "the container is removed"),
         ("run --name demo python", "docker run OPTIONS"),
         ("lock --dry-run", "imagesync plan"),
-        ("cluster config compose --platform linux/arm64", "imagesync plan and imagesync lock"),
         ("plan -v", "imagesync -v COMMAND"),
         ("lock --quiet", "imagesync --quiet COMMAND"),
     ],

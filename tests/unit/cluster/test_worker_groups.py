@@ -15,6 +15,7 @@ from imagesync.cluster.engine_options import make_engine_options
 from imagesync.cluster.worker_groups import GroupedCluster, make_groups
 from imagesync.errors import UsageError
 from imagesync.standalone.cluster.scheduler import tell_of_tasks_without_worker
+from tests.host_platform import NEEDS_OWN_SYSTEM
 
 MACHINE = Machine(cpus=4, memory=8 * 2**30)
 
@@ -84,6 +85,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+@NEEDS_OWN_SYSTEM
 def test_workers_that_compute_stay_while_those_of_a_group_are_idle() -> None:
     address = {"host": "127.0.0.1", "dashboard_address": ":0"}
     worker = {"cls": Worker, "options": {"nthreads": 1, "resources": {"leaf": 1}, **address}}

@@ -24,6 +24,7 @@ from imagesync.errors import RenderError, UsageError
 from imagesync.image.templates import build_files_digest, shipped_templates
 from tests.commands import CommandLine
 from tests.documented_values import documented_values
+from tests.host_platform import NEEDS_OWN_SYSTEM
 
 HEX = "0123456789" * 6 + "abcd"
 IMAGE = f"registry.example.com:5000/team/env@sha256:{HEX}"
@@ -168,6 +169,7 @@ def test_kubernetes_job_satisfies_the_api_schema(secret: str | None) -> None:
     assert (job["spec"]["parallelism"], job["spec"]["completions"]) == (3, 3)
 
 
+@NEEDS_OWN_SYSTEM
 def test_slurm_jobs_run_workers_in_the_apptainer_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,7 @@ def test_ssh_url_with_an_option_is_refused(home: dict[str, str], tmp_path: Path,
 
 @pytest.mark.parametrize("path", ["/var/run/docker.sock", "./docker.sock", "~/.docker/run/docker.sock"])
 @pytest.mark.parametrize("variable", ["DOCKER_HOST", "CONTAINER_HOST"])
+@pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: its Python has no Unix sockets")
 def test_path_without_a_scheme_is_told_its_scheme(
     home: dict[str, str], path: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,7 @@ def test_context_without_a_text_as_its_host_is_refused(home: dict[str, str], tmp
 
 
 @pytest.mark.parametrize("settings", [3, {"auths": 3}, {"proxies": 3}])
+@pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: its Python has no Unix sockets")
 def test_settings_that_the_sdk_cannot_use_are_refused(
     listening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: object
 ) -> None:
@@ -193,6 +195,7 @@ def test_missing_context_is_refused(home: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("reason", ["there is no such socket", "connection refused"])
+@pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: its Python has no Unix sockets")
 def test_endpoint_without_an_engine_is_reported(tmp_path: Path, reason: str) -> None:
     path = tmp_path / "s"
     if reason == "connection refused":

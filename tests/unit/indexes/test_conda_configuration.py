@@ -30,7 +30,9 @@ def read(home: Path, tmp_path: Path) -> Read:
     def reading(text: str = "", **environ: str) -> CondaConfiguration:
         if text:
             (home / ".condarc").write_text(text)
-        return read_conda_configuration(tmp_path / "env", {"HOME": str(home), **environ})
+        return read_conda_configuration(
+            tmp_path / "env", {"HOME": str(home), "USERPROFILE": str(home), **environ}
+        )
 
     return reading
 
@@ -116,7 +118,7 @@ def test_condarc_of_the_installation_counts(home: Path, tmp_path: Path) -> None:
     (root / "conda-meta").mkdir(parents=True)
     (root / "pkgs").mkdir()
     (root / ".condarc").write_text("channels: [of-root]\n")
-    environ = {"HOME": str(home)}
+    environ = {"HOME": str(home), "USERPROFILE": str(home)}
     configuration = read_conda_configuration(root / "envs" / "mine", environ)
     assert configuration.channels == ("https://conda.anaconda.org/of-root",)
     assert configuration.package_caches == (str(root / "pkgs"),)
@@ -217,7 +219,7 @@ def test_credentials_of_a_channel_are_found_for_its_public_url(read: Read, home:
         "channels:\n  - https://me:pw@h.example.com/team\n  - https://k.example.com/t/tk-1/team\n"
         "custom_channels:\n  own: https://h2.example.com/t/tk-2/conda\n"
     )
-    environ = {"HOME": str(home)}
+    environ = {"HOME": str(home), "USERPROFILE": str(home)}
     opened = {
         "https://h.example.com/team/noarch/a-1-0.conda": "https://me:pw@h.example.com/team/noarch/a-1-0.conda",
         "https://k.example.com/team": "https://k.example.com/t/tk-1/team",

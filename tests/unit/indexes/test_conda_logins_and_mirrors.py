@@ -93,7 +93,7 @@ def test_keyring_is_asked_for_private_hosts(tmp_path: Path) -> None:
         '[ "$4" = "*.example.com" ] && echo \'{"CondaToken": "from-keyring"}\' && exit 0\nexit 1\n'
     )
     keyring.chmod(0o700)
-    environ = {"HOME": str(tmp_path)}
+    environ = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     found = read_logins(environ, "linux", keyring=str(keyring))
     for _ in range(2):
         assert found.of("https://conda.example.com/x") == Login("token", "from-keyring")
@@ -121,7 +121,7 @@ def mirrors(home: Path, condarc: str = "", pixi: str = "") -> Mirrors:
     config = home / ".pixi" / "config.toml"
     config.parent.mkdir(exist_ok=True)
     config.write_text(pixi)
-    environ = {"HOME": str(home)}
+    environ = {"HOME": str(home), "USERPROFILE": str(home)}
     configuration = read_conda_configuration(home / "env", environ)
     return Mirrors(configuration, pixi_settings(None, environ, "linux").mirrors)
 

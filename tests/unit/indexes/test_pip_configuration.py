@@ -17,17 +17,25 @@ from tests.commands import clean_environ
 
 SECRET = "https://me:hunter2@private.example.com/simple"
 
+PIP_CONF = "pip.ini" if sys.platform == "win32" else "pip.conf"
+PIP_FOLDER = "pip" if sys.platform == "win32" else ".pip"
+
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
     """Return variables with a home of the test's own, and no configuration."""
     home = tmp_path / "home"
     (home / ".config" / "pip").mkdir(parents=True)
-    (home / ".pip").mkdir()
+    (home / PIP_FOLDER).mkdir()
     (tmp_path / "xdg" / "pip").mkdir(parents=True)
     (tmp_path / "prefix").mkdir()
     # /etc/pip.conf of the machine counts in any case, so every test sets what it asks for.
-    return {"HOME": str(home), "XDG_CONFIG_DIRS": str(tmp_path / "xdg"), "PATH": os.environ["PATH"]}
+    return {
+        "HOME": str(home),
+        "USERPROFILE": str(home),
+        "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
+        "PATH": os.environ["PATH"],
+    }
 
 
 @pytest.fixture
@@ -39,12 +47,13 @@ def write(path: Path, url: str, section: str = "global") -> None:
     path.write_text(f"[{section}]\nindex-url = {url}\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: there is no XDG folder")
 def test_later_files_override_earlier_ones(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
     places = [
         tmp_path / "xdg" / "pip" / "pip.conf",
-        tmp_path / "home" / ".pip" / "pip.conf",
+        tmp_path / "home" / PIP_FOLDER / PIP_CONF,
         tmp_path / "home" / ".config" / "pip" / "pip.conf",
-        prefix / "pip.conf",
+        prefix / PIP_CONF,
     ]
     for number, place in enumerate(places):
         write(place, f"https://{number}.example.com/simple")
@@ -61,8 +70,8 @@ def test_later_files_override_earlier_ones(environ: dict[str, str], prefix: Path
 
 
 def test_pip_config_file_replaces_the_users(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
-    (tmp_path / "home" / ".pip" / "pip.conf").write_text("[global]\nproxy = http://users:1\n")
-    (prefix / "pip.conf").write_text("[global]\nclient-cert = /prefix.pem\n")
+    (tmp_path / "home" / PIP_FOLDER / PIP_CONF).write_text("[global]\nproxy = http://users:1\n")
+    (prefix / PIP_CONF).write_text("[global]\nclient-cert = /prefix.pem\n")
     write(tmp_path / "named.conf", SECRET)
     environ["PIP_CONFIG_FILE"] = str(tmp_path / "named.conf")
     found = read_pip_configuration(prefix=prefix, environ=environ)
@@ -70,20 +79,20 @@ def test_pip_config_file_replaces_the_users(environ: dict[str, str], prefix: Pat
 
 
 def test_pip_config_file_devnull_disables_all_files(environ: dict[str, str], prefix: Path) -> None:
-    write(prefix / "pip.conf", SECRET)
+    write(prefix / PIP_CONF, SECRET)
     environ["PIP_CONFIG_FILE"] = os.devnull
     assert read_pip_configuration(prefix=prefix, environ=environ) == IndexConfiguration()
 
 
 def test_command_section_overrides_global(environ: dict[str, str], prefix: Path, tmp_path: Path) -> None:
-    write(tmp_path / "home" / ".pip" / "pip.conf", "https://install.example.com/simple", "install")
-    write(prefix / "pip.conf", "https://global.example.com/simple")
+    write(tmp_path / "home" / PIP_FOLDER / PIP_CONF, "https://install.example.com/simple", "install")
+    write(prefix / PIP_CONF, "https://global.example.com/simple")
     found = read_pip_configuration(prefix=prefix, environ=environ)
     assert found.index_url == "https://install.example.com/simple"
 
 
 def test_all_options_of_indexes_are_read(environ: dict[str, str], prefix: Path) -> None:
-    (prefix / "pip.conf").write_text(
+    (prefix / PIP_CONF).write_text(
         "[global]\nindex_url = https://a.example.com/simple\nextra-index-url =\n    https://b.example.com\n"
         "    https://c.example.com\nno-index = yes\nfind-links = /wheels ./more\ncert = /ca.pem\n"
         "client-cert = /me.pem\ntrusted-host = a.example.com b.example.com:8080\nproxy = http://proxy:3128\n"
@@ -106,9 +115,7 @@ def test_all_options_of_indexes_are_read(environ: dict[str, str], prefix: Path) 
 
 
 def test_variables_replace_lists_unless_empty(environ: dict[str, str], prefix: Path) -> None:
-    (prefix / "pip.conf").write_text(
-        "[global]\nextra-index-url = https://a https://b\nfind-links = /wheels\n"
-    )
+    (prefix / PIP_CONF).write_text("[global]\nextra-index-url = https://a https://b\nfind-links = /wheels\n")
     environ |= {
         "PIP_EXTRA_INDEX_URL": "https://c https://d",
         "PIP_FIND_LINKS": "",
@@ -129,7 +136,7 @@ def test_variables_replace_lists_unless_empty(environ: dict[str, str], prefix: P
 def test_configuration_equals_that_of_pip(environ: dict[str, str], tmp_path: Path) -> None:
     """Ask the real pip, in an environment whose every file says something else."""
     (tmp_path / "xdg" / "pip" / "pip.conf").write_text("[global]\ntimeout = 1\nproxy = http://xdg:1\n")
-    (tmp_path / "home" / ".pip" / "pip.conf").write_text("[global]\ntimeout = 2\ncert = /legacy.pem\n")
+    (tmp_path / "home" / PIP_FOLDER / PIP_CONF).write_text("[global]\ntimeout = 2\ncert = /legacy.pem\n")
     (tmp_path / "home" / ".config" / "pip" / "pip.conf").write_text("[install]\ntimeout = 3\n")
     environ["PIP_TRUSTED_HOST"] = "a b"
     code = (
@@ -188,15 +195,15 @@ def test_representation_has_no_credentials(environ: dict[str, str], prefix: Path
     ],
 )
 def test_invalid_file_is_named(content: bytes, environ: dict[str, str], prefix: Path) -> None:
-    (prefix / "pip.conf").write_bytes(content)
+    (prefix / PIP_CONF).write_bytes(content)
     with pytest.raises(ScanError) as caught:
         read_pip_configuration(prefix=prefix, environ=environ)
-    assert str(prefix / "pip.conf") in caught.value.message
+    assert str(prefix / PIP_CONF) in caught.value.message
     assert "hunter2" not in caught.value.message
 
 
 def test_invalid_file_is_a_finding_of_a_scan(environ: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "home" / ".pip" / "pip.conf").write_text("nonsense\n")
+    (tmp_path / "home" / PIP_FOLDER / PIP_CONF).write_text("nonsense\n")
     result = scan(python=Path(sys.executable), environ={**clean_environ(), **environ})
     assert "pip-configuration-unreadable" in [item.code for item in result.findings]
     assert result.packages

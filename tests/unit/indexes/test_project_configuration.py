@@ -16,6 +16,7 @@ from imagesync.indexes.pypi.index_configuration import Binding, IndexConfigurati
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
 from tests.commands import BIN
+from tests.host_platform import NEEDS_OWN_SYSTEM
 
 LINUX = {
     "sys_platform": "linux",
@@ -201,7 +202,7 @@ def test_sources_of_the_members_of_a_uv_workspace(read: Read) -> None:
 def test_login_of_uv_auth_opens_an_index(read: Read, tmp_path: Path) -> None:
     home = tmp_path / "home"
     command = [BIN / "uv", "auth", "login", CORP, "--username", "me", "--password", "-"]
-    environ = {"HOME": str(home), "PATH": "/bin"}
+    environ = {"HOME": str(home), "USERPROFILE": str(home), "PATH": "/bin"}
     subprocess.run(command, env=environ, input=WORD, text=True, check=True, capture_output=True)
     text = f'[[tool.uv.index]]\nname = "corp"\nurl = "{CORP}"\n[[tool.uv.index]]\nurl = "https://b.example.com"\n'
     found = read({"pyproject.toml": text})
@@ -379,6 +380,7 @@ def test_conda_environment_elsewhere_is_not_uvs(read: Read) -> None:
     assert read({"uv.lock": "", ".venv/conda-meta/history": ""}).tool == "uv"
 
 
+@NEEDS_OWN_SYSTEM
 def test_keyring_gives_user_name_and_password_where_a_tool_asks_for_both(read: Read, tmp_path: Path) -> None:
     keyring = tmp_path / "bin" / "keyring"
     keyring.parent.mkdir()

@@ -117,7 +117,7 @@ def test_search_for_the_project_ends_at_its_root(environment: MakeEnvironment, p
 def test_home_folder_is_no_project_of_its_subfolders(environment: MakeEnvironment, project: Path) -> None:
     made = environment(name="project/.venv")
     (project / "docs").mkdir()
-    assert found(project / "docs", HOME=project).path == Path(sys.executable)
+    assert found(project / "docs", HOME=project, USERPROFILE=project).path == Path(sys.executable)
     assert found(project, HOME=project).path == made.python
 
 

@@ -21,6 +21,7 @@ from imagesync.scan.scan import scan
 from imagesync.standalone.host.probe import MARKER as PRINTED_MARKER
 from tests.commands import clean_environ
 from tests.environments import LocalEnvironment
+from tests.host_platform import NEEDS_OWN_SYSTEM
 
 MakeEnvironment = Callable[..., LocalEnvironment]
 FindPython = Callable[[str], Path]
@@ -62,6 +63,7 @@ def test_supported_pythons_answer_the_probe(
     assert by_files.python.abi == result.python.abi
 
 
+@NEEDS_OWN_SYSTEM
 def test_interpreter_is_named_by_folder_or_command(environment: MakeEnvironment) -> None:
     made = environment()
     assert scan(python=made.prefix, environ=clean_environ()).python.prefix == str(made.prefix)
@@ -76,6 +78,7 @@ def refused(python: Path) -> str:
     return caught.value.message
 
 
+@NEEDS_OWN_SYSTEM
 def test_program_that_is_no_interpreter_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path / "gone") == f"{tmp_path / 'gone'} doesn't exist"
     assert "nor on PATH" in refused(Path("no-such-python"))

@@ -23,6 +23,7 @@ from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.bytecode import _program_version, compile_bytecode, compiled_ahead
 from tests.environments import feature_version
+from tests.host_platform import NEEDS_OWN_SYSTEM
 from tests.indexes.wheels import make_wheel
 from tests.progress import RecordedLines
 
@@ -292,6 +293,7 @@ def test_no_bytecode_without_an_interpreter_of_that_version(
     assert compile_with(store, FILES, executable="", minor="3.99") == ()
 
 
+@NEEDS_OWN_SYSTEM
 def test_interpreter_that_does_not_start_is_passed_over(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
