@@ -111,7 +111,7 @@ class StoredParts:
 
     def _write(self, kind: str, inputs: str, entry: Callable[[], object]) -> None:
         path = self._path(kind, inputs)
-        if not path.is_file():
+        if read_cache(path, key=PACKAGES_FORMAT) is None:
             write_cache(path, entry(), key=PACKAGES_FORMAT)
 
 
