@@ -164,6 +164,8 @@ def _context_of(image: OCIImage, context: Context, cache: Path) -> Context:
         "cache_dir": cache,
         "compression": "zstd" if str(form["compression"]).startswith("zstd") else "gzip",
         "max_layers": form["max-layers"],
+        # The blobs are those of the user's cache folder, which other processes use.
+        "keep_archives": True,
     }
     if is_reference(name):
         changed["repository"], _ = split_reference(name)

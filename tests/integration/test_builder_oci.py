@@ -315,8 +315,13 @@ def test_image_is_verified_by_a_build_from_the_start(
     reference = oci_cli("build", "--output", "oci-archive:image.tar").reference
     digest = digest_of(cache_dir / "images", reference)
     # Also with another time, and other settings of the form.
-    other = oci_cli.with_environ(IMAGESYNC_COMPRESSION="zstd", SOURCE_DATE_EPOCH="1700000000")
+    other = oci_cli.with_environ(
+        IMAGESYNC_COMPRESSION="zstd", IMAGESYNC_KEEP_ARCHIVES="false", SOURCE_DATE_EPOCH="1700000000"
+    )
+    archives = archives_in(cache_dir)
     assert other("verify", reference).stdout.strip() == f"{reference}@{digest}"
+    # Another process may use them, of which the cache of that build doesn't know.
+    assert archives_in(cache_dir) >= archives
     source = local.prefix.parent / "own-code" / "own_code.py"
     before = source.read_text()
     write_text(source, before.replace("own", "other"))
