@@ -187,13 +187,16 @@ def measure_light(registry: Registry, *, turns: int) -> dict[str, list[Run]]:
     name, versions = LIGHT
     # Each run needs a version that wasn't pushed before.
     numbers = {contender: iter(versions[: turns + 1]) for contender in ("oci", PUSHED_UV)}
+    requirements: list[str] = []
 
     def prepare(contender: str) -> None:
         if contender in numbers:
             _install(subjects, f"{name}=={next(numbers[contender])}")
+            # The rival has them in a file.
+            requirements[:] = subjects.environment.installed()
 
     def build_rival() -> str:
-        return replace(subjects.uv, requirements=tuple(subjects.environment.installed())).build()
+        return replace(subjects.uv, requirements=tuple(requirements)).build()
 
     contenders: dict[str, Contender] = {
         "oci": lambda: registry.counted(lambda: registry.oci(ours).build("--push", "--repository", ours)),
