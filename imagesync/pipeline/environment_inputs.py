@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.platforms import runs_on
-from imagesync.core.progress import Severity
 from imagesync.errors import InconsistentEnvironment, UnsolvableError, WheelError
 from imagesync.pipeline.environment_hash import (
     BaseInputs,
@@ -20,12 +19,13 @@ from imagesync.pipeline.environment_hash import (
 from imagesync.pipeline.environment_plan import (
     image_findings,
     plan_environment,
+    report_always,
+    report_if_not_found,
     system_findings,
     takes_own_python,
 )
 from imagesync.pipeline.input_hash import input_hash, packages_input_hash
 from imagesync.pipeline.known_hashes import KnownHash
-from imagesync.pipeline.modified_packages import CODES as MODIFIED
 from imagesync.pipeline.modified_packages import refuse_modifications
 from imagesync.store.layout import TREES
 
@@ -42,11 +42,6 @@ if TYPE_CHECKING:
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment, Finding, Package
     from imagesync.wheels.wheel_contents import WheelContent
-
-# Findings of every build, also of one that finds its image.
-_ALWAYS_REPORTED = MODIFIED | {
-    *("required-but-left-out", "loose-pythonpath", "loose-pth", "loose-site-packages")
-}
 
 
 @dataclass(frozen=True)
@@ -289,10 +284,7 @@ class EnvironmentInputs:
             )
         else:
             warnings = image_findings(self.plan, self.environment, self.context)
-        for finding in (*self.plan.findings, *warnings):
-            if finding.code in _ALWAYS_REPORTED:
-                continue
-            self.context.progress.line(finding.message, finding.severity)
+        report_if_not_found(self.plan, warnings, self.context.progress)
         refuse_modifications(self.plan, self.context.settings)
         if conflicts := self._refused_conflicts:
             remedies = dict.fromkeys(conflict.remedy for conflict in conflicts)
@@ -376,15 +368,7 @@ def environment_inputs(
     """
     asks_channels = asks_channels and not (without_engine and takes_own_python(environment, context.settings))
     plan = plan_environment(environment, context, asks_channels=asks_channels)
-    for finding in plan.findings:
-        if finding.code in _ALWAYS_REPORTED:
-            context.progress.line(finding.message, finding.severity)
-    for package in plan.left_out:
-        if package.missed:
-            context.progress.line(
-                f"left out: {package.name} {package.version}, though you asked for it: {package.reason}",
-                Severity.DEVIATION,
-            )
+    report_always(plan, context.progress)
     source_digests: Mapping[NormalizedName, str] = {}
     if any(package.vendored for package in plan.packages):
         from imagesync.wheels.sources.source_digests import digest_sources

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
+from imagesync.core.progress import Severity
 from imagesync.image_layout import ImageOptions
+from imagesync.pipeline.modified_packages import CODES as MODIFIED
 from imagesync.pipeline.modified_packages import plan_modifications
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.undeclared_imports import import_search
@@ -16,12 +18,18 @@ from imagesync.scan.modifications.compare import find_modifications
 from imagesync.store.layout import PYTHONS, TREES
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.lock.conda.channels import Channels
     from imagesync.pipeline.context import Context
     from imagesync.plan.checks.system_libraries import SystemFiles
     from imagesync.plan.plan import Plan
     from imagesync.scan.environment import Environment, Finding
     from imagesync.settings.model import Settings
+
+# Findings of every build, also of one that finds its image.
+_ALWAYS_REPORTED = MODIFIED | {
+    *("required-but-left-out", "loose-pythonpath", "loose-pth", "loose-site-packages")
+}
 
 
 def plan_environment(environment: Environment, context: Context, *, asks_channels: bool = False) -> Plan:
@@ -193,3 +201,23 @@ def remembered_system_findings(plan: Plan, context: Context) -> tuple[Finding, .
     settings, cache = context.settings, context.cache_folder
     there = remembered_system_files(settings, stage=stage_of(plan, settings), cache=cache)
     return () if there is None else system_findings(plan, there, settings.base, cache=cache)
+
+
+def report_always(plan: Plan, progress: Progress) -> None:
+    """Report what concerns every build, also one that finds its image."""
+    for finding in plan.findings:
+        if finding.code in _ALWAYS_REPORTED:
+            progress.line(finding.message, finding.severity)
+    for package in plan.left_out:
+        if package.missed:
+            progress.line(
+                f"left out: {package.name} {package.version}, though you asked for it: {package.reason}",
+                Severity.DEVIATION,
+            )
+
+
+def report_if_not_found(plan: Plan, warnings: Iterable[Finding], progress: Progress) -> None:
+    """Report the other findings of *plan*, and *warnings*: the build of an image that exists had them."""
+    for finding in (*plan.findings, *warnings):
+        if finding.code not in _ALWAYS_REPORTED:
+            progress.line(finding.message, finding.severity)
