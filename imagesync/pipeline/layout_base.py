@@ -1,28 +1,33 @@
-"""The base image of a build without an engine: opened where it is, checked, and described by its layers."""
+"""The base image of a build without an engine: chosen, opened where it is, checked, and described."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import repository_of
+from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
-from imagesync.image.known_base import known_base
+from imagesync.image.known_base import facts_of, known_base, refuse_contradiction, unknown_base
 from imagesync.image.layers.assemble import check_base, check_contents
 from imagesync.image.layers.base_contents import read_base
-from imagesync.image.layers.standalone_python import PLACE
+from imagesync.image.layers.standalone_python import PLACE, find_standalone, for_image
 from imagesync.image_layout import BaseImage
+from imagesync.pipeline.image_finder import base_inputs
+from imagesync.settings.model import DEFAULT_BASE
+from imagesync.store.layout import INTERPRETERS
 
 if TYPE_CHECKING:
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.standalone_python import StandalonePython
     from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.context import Context
+    from imagesync.pipeline.environment_hash import BaseInputs
     from imagesync.plan.plan import Plan
     from imagesync.registry.image_source import SourceImage
     from imagesync.registry.oci_image import OCIImage
@@ -171,3 +176,142 @@ def check_python(base: BaseImage, plan: Plan, *, subject: str) -> None:
             hint=f"Name one that has it, as python:{example}-slim does, with --base.",
         )
     check_interpreter(base, plan, subject=subject)
+
+
+class ChosenBase:
+    """The base image of one build without an engine, and where the image's Python comes from.
+
+    Parameters
+    ----------
+    context
+        The context of the command.
+    digest
+        As for :func:`open_layout_base`.
+    engine_problem
+        Why no engine tells about the base image, if one was asked.
+    open_cached
+        Returns the layers of the setting ``cache-from``.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        *,
+        digest: str = "",
+        engine_problem: str = "",
+        open_cached: Callable[[], CachedLayers | None] = lambda: None,
+    ) -> None:
+        self._context = context
+        self._digest = digest
+        self._engine_problem = engine_problem
+        self._open_cached = open_cached
+        self._root = context.settings.base
+        self._base: LayoutBase | None = None
+        self._python: StandalonePython | None = None
+        self._takes_own = context.settings.python_source == "auto"
+        self._opened = ExitStack()
+
+    def close(self) -> None:
+        """Close the base image."""
+        self._opened.close()
+        self._base = None
+
+    @property
+    def base(self) -> LayoutBase:
+        """Return the base image that the settings name, or the one with Python in place of the default.
+
+        Raises
+        ------
+        BaseImageError
+            It can't be had, or an environment can't be put on it.
+        """
+        if self._base is None:
+            cached = self._open_cached()
+            opened = open_layout_base(self._root, self._context, digest=self._digest, cached=cached)
+            base = self._opened.enter_context(opened)
+            self._base = base if self._python is None else base.with_python(self._python)
+        return self._base
+
+    @property
+    def inputs(self) -> BaseInputs:
+        """Return the inputs that all hashes cover besides the plan and the settings."""
+        return base_inputs(self._context.settings, self.base.identity, self.base.contents.python_version)
+
+    def choose(self, plan: Plan, *, for_lock: bool = False) -> None:
+        """Choose where Python comes from: as the environment has it, or in an image in place of the default.
+
+        The default one has none.
+        """
+        context, version = self._context, plan.python.version.rstrip("+")
+        if plan.interpreter == "conda" or self._python is not None:
+            return
+        takes_own = self._takes_own and not for_lock
+        if takes_own and (found := find_standalone(plan.python)) and (own := self._own_python(found, plan)):
+            context.progress.line(f"The image gets the environment's own Python: {found.origin}.")
+            self._python, self._base = own, None
+            return
+        if self._root != DEFAULT_BASE or not version:
+            return
+        self._root, self._base = f"python:{version}-slim", None
+        self._context.progress.line(
+            f"The base image is {self._root}: {DEFAULT_BASE} has no Python, and without an engine none can be"
+            " added."
+        )
+
+    def to_build_on(self, plan: Plan, *, subject: str) -> BaseImage:
+        """Return the base image for *plan*, as its layers tell; *subject* is as for :func:`check_python`."""
+        self.choose(plan)
+        base = self._described()
+        if plan.interpreter != "conda":
+            check_python(base, plan, subject=subject)
+        return base
+
+    def to_read_for(self) -> BaseImage:
+        """Return the base image as far as reading a lock file needs it: its Python and its C library."""
+        return self._for_lock(needs_python=True)
+
+    def to_lock_for(self, plan: Plan) -> BaseImage:
+        """Return the base image as far as a lock needs it; its layers are read only if nothing else tells."""
+        self.choose(plan, for_lock=True)
+        needs_python = plan.interpreter != "conda"
+        base = self._for_lock(needs_python=needs_python)
+        if needs_python:
+            check_python(base, plan, subject="The environment")
+        return base
+
+    def _for_lock(self, *, needs_python: bool) -> BaseImage:
+        known = None
+        if self._base is None and self._python is None:
+            known = known_layout_base(self._root, self._context)
+        if known is not None and (not needs_python or known.python_version.count(".") > 1):
+            return known
+        try:
+            return self._described()
+        except BaseImageError as error:
+            if not self._engine_problem:
+                raise
+            if known is not None and known.python_version:
+                return known  # its patch level is taken to be the local one
+            raise unknown_base(self._root, [self._engine_problem, error.message]) from error
+
+    def _described(self) -> BaseImage:
+        settings = self._context.settings
+        base = self.base.described(settings)
+        refuse_contradiction(settings, facts_of(base, "its files"))
+        return base
+
+    def _own_python(self, found: StandalonePython, plan: Plan) -> StandalonePython | None:
+        """Return *found* for the image's platform; ``None``, with a warning, if the image can't have it."""
+        context, base = self._context, self.base
+        try:
+            base.check_place(found)
+            folder = context.cache_folder / INTERPRETERS
+            return for_image(
+                found, plan.python, platform=context.platform, cache=folder, environ=context.environ
+            )
+        except BaseImageError as error:
+            self._takes_own = False
+            context.progress.line(
+                f"{error.message} The image gets its base image's Python instead.", Severity.WARNING
+            )
+            return None

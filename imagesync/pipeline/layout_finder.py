@@ -10,34 +10,29 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
-from imagesync.errors import BaseImageError, BuildError, LayoutError, RegistryError
+from imagesync.errors import BuildError, LayoutError, RegistryError
 from imagesync.image.built_image import image_of
-from imagesync.image.known_base import facts_of, refuse_contradiction, unknown_base
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
-from imagesync.image.layers.standalone_python import find_standalone, for_image
 from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.image_finder import (
     RegistrySearch,
     accepted,
-    base_inputs,
     known_hash,
     needs_of_container,
     remember_known,
 )
-from imagesync.pipeline.layout_base import check_python, known_layout_base, open_layout_base
+from imagesync.pipeline.layout_base import ChosenBase
 from imagesync.pipeline.layout_registry import LayoutRegistry
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import fetch_layers
 from imagesync.registry.oci_layout import ImageLayout
-from imagesync.settings.model import DEFAULT_BASE
-from imagesync.store.layout import IMAGES, INTERPRETERS
+from imagesync.store.layout import IMAGES
 from imagesync.wheels.bytecode import find_compiler
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image
-    from imagesync.image.layers.standalone_python import StandalonePython
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.cached_layers import CachedLayers
     from imagesync.pipeline.context import Context
@@ -69,25 +64,22 @@ class LayoutFinder:
         self, context: Context, *, base_digest: str = "", announces: bool = True, engine_problem: str = ""
     ) -> None:
         self._context = context
-        self._base_digest = base_digest
         self._announces = announces
-        self._engine_problem = engine_problem
-        self._root = context.settings.base
         self._search = RegistrySearch(context, lambda: nullcontext(self.registry))
-        self._base: LayoutBase | None = None
-        self._python: StandalonePython | None = None
-        self._takes_own = context.settings.python_source == "auto"
         # Labels of the images that were found, by their IDs.
         self._labels: dict[str, Mapping[str, str]] = {}
         self._cached: CachedLayers | None = None
         # Images that were built now, by their references: not all layers of them are in the layout.
         self._built: dict[str, OCIImage] = {}
         self._opened = ExitStack()
+        self._chosen = ChosenBase(
+            context, digest=base_digest, engine_problem=engine_problem, open_cached=lambda: self.cached
+        )
 
     def close(self) -> None:
         """Close the base image."""
-        self._opened.close()
-        self._base = None
+        with self._opened:
+            self._chosen.close()
 
     @property
     def layout(self) -> ImageLayout:
@@ -141,11 +133,7 @@ class LayoutFinder:
         BaseImageError
             It can't be had, or an environment can't be put on it.
         """
-        if self._base is None:
-            opened = open_layout_base(self._root, self._context, digest=self._base_digest, cached=self.cached)
-            base = self._opened.enter_context(opened)
-            self._base = base if self._python is None else base.with_python(self._python)
-        return self._base
+        return self._chosen.base
 
     @property
     def registry(self) -> LayoutRegistry:
@@ -160,7 +148,7 @@ class LayoutFinder:
 
     def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
         """Return the environment hash of *inputs* as far as it is known without a build, or ``None``."""
-        self._choose_root(inputs.plan)
+        self._chosen.choose(inputs.plan)
         return known_hash(inputs, self.base_inputs, self._context)
 
     def remember(self, inputs: BuildInputs, known: KnownHash) -> None:
@@ -245,48 +233,18 @@ class LayoutFinder:
         BaseImageError
             It can't be had, or has another interpreter than *plan* needs.
         """
-        self._choose_root(plan)
-        base = self._described()
-        if plan.interpreter != "conda":
-            check_python(base, plan, subject=subject)
-        return base
+        return self._chosen.to_build_on(plan, subject=subject)
 
     def base_to_read_for(self) -> BaseImage:
         """Return the base image as far as reading a lock file needs it: its Python and its C library."""
-        return self._base_for_lock(needs_python=True)
+        return self._chosen.to_read_for()
 
     def base_to_lock_for(self, plan: Plan) -> BaseImage:
         """Return the base image as far as a lock needs it; its layers are read only if nothing else tells.
 
         A lock can't say that an image has the environment's own Python, unless that has been chosen for it.
         """
-        self._choose_root(plan, for_lock=True)
-        needs_python = plan.interpreter != "conda"
-        base = self._base_for_lock(needs_python=needs_python)
-        if needs_python:
-            check_python(base, plan, subject="The environment")
-        return base
-
-    def _base_for_lock(self, *, needs_python: bool) -> BaseImage:
-        known = None
-        if self._base is None and self._python is None:
-            known = known_layout_base(self._root, self._context)
-        if known is not None and (not needs_python or known.python_version.count(".") > 1):
-            return known
-        try:
-            return self._described()
-        except BaseImageError as error:
-            if not self._engine_problem:
-                raise
-            if known is not None and known.python_version:
-                return known  # its patch level is taken to be the local one
-            raise unknown_base(self._root, [self._engine_problem, error.message]) from error
-
-    def _described(self) -> BaseImage:
-        settings = self._context.settings
-        base = self.base.described(settings)
-        refuse_contradiction(settings, facts_of(base, "its files"))
-        return base
+        return self._chosen.to_lock_for(plan)
 
     def tag(self, image: Image, tags: Sequence[str]) -> None:
         """Give the image further names in the layout."""
@@ -371,47 +329,10 @@ class LayoutFinder:
         self.layout.touch(found)
         return self.layout.image(found)
 
-    def _own_python(self, found: StandalonePython, plan: Plan) -> StandalonePython | None:
-        """Return *found* for the image's platform; ``None``, with a warning, if the image can't have it."""
-        context, base = self._context, self.base
-        try:
-            base.check_place(found)
-            folder = context.cache_folder / INTERPRETERS
-            return for_image(
-                found, plan.python, platform=context.platform, cache=folder, environ=context.environ
-            )
-        except BaseImageError as error:
-            self._takes_own = False
-            context.progress.line(
-                f"{error.message} The image gets its base image's Python instead.", Severity.WARNING
-            )
-            return None
-
-    def _choose_root(self, plan: Plan, *, for_lock: bool = False) -> None:
-        """Choose where Python comes from: as the environment has it, or in an image in place of the default.
-
-        The default one has none.
-        """
-        context, version = self._context, plan.python.version.rstrip("+")
-        if plan.interpreter == "conda" or self._python is not None:
-            return
-        takes_own = self._takes_own and not for_lock
-        if takes_own and (found := find_standalone(plan.python)) and (own := self._own_python(found, plan)):
-            context.progress.line(f"The image gets the environment's own Python: {found.origin}.")
-            self._python, self._base = own, None
-            return
-        if self._root != DEFAULT_BASE or not version:
-            return
-        self._root, self._base = f"python:{version}-slim", None
-        self._context.progress.line(
-            f"The base image is {self._root}: {DEFAULT_BASE} has no Python, and without an engine none can be"
-            " added."
-        )
-
     @property
     def base_inputs(self) -> BaseInputs:
         """Return the inputs that all hashes cover besides the plan and the settings."""
-        return base_inputs(self._context.settings, self.base.identity, self.base.contents.python_version)
+        return self._chosen.inputs
 
 
 def needs_container(setting: str, reason: str) -> BuildError:
