@@ -12,13 +12,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from imagesync.core.image_reference import check_reference
 from imagesync.core.progress import Severity, SilentProgress
-from imagesync.errors import UsageError
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
@@ -29,9 +26,11 @@ from imagesync.pipeline.environment_plan import (
 )
 from imagesync.scan.discovery import FoundEnvironment, discover, locate
 from imagesync.scan.scan import scan_environment
-from imagesync.store.layout import ANSWERS, CONDA_RECORDS
+from imagesync.store.layout import CONDA_RECORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from imagesync.image.built_image import Image
     from imagesync.lock.lock import Lock
     from imagesync.lock.lockfile.differences import Difference
@@ -101,16 +100,16 @@ class Session:
             context.progress.line(line)
         return environment
 
-    def for_platforms(self) -> tuple[Session, ...]:
+    def for_platforms(self, *, scans: bool = True) -> tuple[Session, ...]:
         """Return a session for each platform that the settings name, in their order.
 
-        Several share one scan, which is made now.
+        Several share one scan, which is made now if *scans*.
         """
         contexts = self.context.for_platforms()
         if len(contexts) == 1:
             return (self,)
-        environment = self.scan()
-        return tuple(replace(self, context=context, scanned=environment) for context in contexts)
+        scanned = self.scan() if scans else self.scanned
+        return tuple(replace(self, context=context, scanned=scanned) for context in contexts)
 
     def on_engine(self) -> Session:
         """Return the session of the engine's own platform, of several ones; an error if it runs none."""
@@ -198,9 +197,9 @@ class Session:
         if path is not None:
             from imagesync.pipeline.lock_drift import warn_of_drift
 
-            def compare() -> tuple[Difference, ...]:
-                found = (each.check_lock(path) for each in self.for_platforms())
-                return tuple(dict.fromkeys(chain.from_iterable(found)))
+            def compare() -> Iterator[Difference]:
+                for each in self.for_platforms():
+                    yield from each.check_lock(path)
 
             warn_of_drift(path, compare, self.context.progress)
 
@@ -256,42 +255,24 @@ class Session:
         outputs
             Where else the image is put; see :func:`~imagesync.pipeline.outputs.parse_output`.
         """
-        for tag in tags:
-            check_reference(tag, given_as="tag", tag=True)
+        from imagesync.pipeline.open_requests import request_options, requested_image
+
         context = self.context
         locked = locked or (None if as_installed else context.settings.locked)
-        _refuse_selection(selection, locked)
-        from imagesync.pipeline.image_request import RequestOptions
-        from imagesync.pipeline.open_requests import open_requests
-        from imagesync.pipeline.outputs import parse_output
-
-        places = tuple(map(parse_output, outputs))
-        push = (context.settings.push if push is None else push) or any(p.kind == "registry" for p in places)
-        if push:
-            from imagesync.pipeline.registry_images import require_registry
-
-            require_registry(context.settings)
-        if no_cache:
-            from imagesync.lock.resolvers.resolver_cache import clear_answers
-
-            clear_answers(context.cache_folder / ANSWERS)
-        if push and context.settings.attest:
-            from imagesync.pipeline.attest import require_sbom
-
-            require_sbom()
-        options = RequestOptions(
-            tags, places, no_cache=no_cache, push=push, is_locked=locked is not None, with_digest=with_digest
+        if selection:
+            selection.require_file(locked)
+        options = request_options(
+            context,
+            tags=tags,
+            outputs=outputs,
+            no_cache=no_cache,
+            push=push,
+            is_locked=locked is not None,
+            with_digest=with_digest,
         )
-        contexts = context.for_platforms()
-        sessions = self.for_platforms() if locked is None else [replace(self, context=c) for c in contexts]
+        sessions = self.for_platforms(scans=locked is None)
         targets = [(each.context, partial(each._inputs_of, locked, selection)) for each in sessions]
-        with open_requests(targets, options) as request:
-            image = request.image()
-            for place in places:
-                request.write(image, place)
-            if push and context.settings.attest:
-                request.attest(image)
-        return image
+        return requested_image(targets, options)
 
     def verify(
         self, reference: str, *, locked: Path | None = None, selection: Selection | None = None
@@ -309,7 +290,8 @@ class Session:
 
         self.context.check_platforms()
         path = locked or self.context.settings.locked
-        _refuse_selection(selection, path)
+        if selection:
+            selection.require_file(path)
 
         def inputs_of(context: Context, finder: ImageFinder) -> BuildInputs:
             return replace(self, context=context)._inputs_of(path, selection, finder)
@@ -412,12 +394,3 @@ def open_session(
         progress=SilentProgress() if quiet else make_progress(),
     )
     return Session(context, python=python, prefix=prefix)
-
-
-def _refuse_selection(selection: Selection | None, lock_file: Path | None) -> None:
-    """Raise a :class:`~imagesync.errors.UsageError` if there is no file that *selection* chooses from."""
-    if selection and lock_file is None:
-        raise UsageError(
-            "--group, --extra, --no-dev and --environment choose from a file.",
-            hint="Name it: --locked FILE, or --from FILE",
-        )

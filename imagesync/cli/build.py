@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +117,7 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
     from imagesync.lock.lockfile.save import form_of, require, save
     from imagesync.lock.manifest import read_manifest
 
-    sessions = [replace(session, context=context) for context in session.context.for_platforms()]
+    sessions = session.for_platforms(scans=False)
     wanted = {
         platform: read_manifest(path, selection, platform=platform) for platform in session.context.platforms
     }

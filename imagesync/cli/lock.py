@@ -97,10 +97,7 @@ def lock(
     if form is not None:
         # First, because locking takes minutes and a missing tool is known at once.
         require(form, output_file, [context.platform for context in session.context.for_platforms()])
-    if manifest is None:
-        sessions = session.for_platforms()
-    else:
-        sessions = tuple(replace(session, context=each) for each in session.context.for_platforms())
+    sessions = session.for_platforms(scans=manifest is None)
     if form is not None:
         frozen = for_each(sessions, lambda each: _freeze(each, manifest, selection, form), what="Lock")
         _write(session, frozen, output_file, form, output)

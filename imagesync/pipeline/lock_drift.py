@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,13 +70,13 @@ def lock_differences(lock_file: ReadLock, inputs: EnvironmentInputs) -> tuple[Di
     return differences(lock_file, inputs.plan, digests)
 
 
-def warn_of_drift(path: Path, compare: Callable[[], tuple[Difference, ...]], progress: Progress) -> None:
+def warn_of_drift(path: Path, compare: Callable[[], Iterable[Difference]], progress: Progress) -> None:
     """Report by which packages an environment differs from the lock file at *path*, or why it isn't known.
 
-    *compare* returns the differences.
+    *compare* returns the differences; those that several platforms have are reported once.
     """
     try:
-        found = compare()
+        found = tuple(dict.fromkeys(compare()))
         hint = remedy(path) if found else ""
     except ImagesyncError as error:
         progress.line(str(error), Severity.WARNING)

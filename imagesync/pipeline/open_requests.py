@@ -2,24 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from imagesync.core.image_reference import check_reference
 from imagesync.errors import UsageError
 from imagesync.pipeline.builders import answering_finder, open_builder, open_finder
 from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, planned_without_engine
 from imagesync.pipeline.image_request import ImageRequest, RequestOptions
 from imagesync.pipeline.index_request import IndexRequest
+from imagesync.pipeline.outputs import parse_output
+from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
+    from imagesync.image.built_image import Image
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
 
 InputsOf = Callable[["ImageFinder"], "BuildInputs"]
+
+
+def request_options(
+    context: Context,
+    *,
+    tags: tuple[str, ...],
+    outputs: Iterable[str],
+    no_cache: bool,
+    push: bool | None,
+    is_locked: bool,
+    with_digest: bool,
+) -> RequestOptions:
+    """Return what is asked of an image, checked before anything is made.
+
+    With *no_cache* the remembered answers of resolvers are forgotten.
+
+    Parameters
+    ----------
+    context
+        The context of the command.
+    tags, outputs, no_cache, push, with_digest
+        As for :meth:`imagesync.session.Session.build`.
+    is_locked
+        Whether it is the image of a lock file.
+
+    Raises
+    ------
+    UsageError
+        A tag or an output can't be one, or no registry is named to push to.
+    """
+    for tag in tags:
+        check_reference(tag, given_as="tag", tag=True)
+    settings, places = context.settings, tuple(map(parse_output, outputs))
+    push = (settings.push if push is None else push) or any(place.kind == "registry" for place in places)
+    if push:
+        from imagesync.pipeline.registry_images import require_registry
+
+        require_registry(settings)
+    if no_cache:
+        from imagesync.lock.resolvers.resolver_cache import clear_answers
+
+        clear_answers(context.cache_folder / ANSWERS)
+    if push and settings.attest:
+        from imagesync.pipeline.attest import require_sbom
+
+        require_sbom()
+    return RequestOptions(
+        tags, places, no_cache=no_cache, push=push, is_locked=is_locked, with_digest=with_digest
+    )
+
+
+def requested_image(targets: Sequence[tuple[Context, InputsOf]], options: RequestOptions) -> Image:
+    """Return the image of a context, or the index of several ones, in all places that are asked for.
+
+    The parameters and errors are those of :func:`open_requests`.
+    """
+    with open_requests(targets, options) as request:
+        image = request.image()
+        for place in options.places:
+            request.write(image, place)
+        if options.push and targets[0][0].settings.attest:
+            request.attest(image)
+    return image
 
 
 @contextmanager

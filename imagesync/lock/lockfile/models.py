@@ -55,6 +55,20 @@ class Selection:
     def __bool__(self) -> bool:
         return self != Selection()
 
+    def require_file(self, path: Path | None) -> None:
+        """Check that there is a file to choose from.
+
+        Raises
+        ------
+        UsageError
+            There is none.
+        """
+        if path is None:
+            raise UsageError(
+                "--group, --extra, --no-dev and --environment choose from a file.",
+                hint="Name it: --locked FILE, or --from FILE",
+            )
+
 
 class ReadRequest(NamedTuple):
     """A request to read a lock file.
