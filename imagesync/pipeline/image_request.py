@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from imagesync.core.progress import Severity
@@ -67,10 +68,21 @@ class ImageRequest:
     inputs: BuildInputs
     options: RequestOptions
 
+    @cached_property
+    def known(self) -> KnownHash | None:
+        """Return the environment hash as far as it is known without a build, or ``None``.
+
+        Raises
+        ------
+        BaseImageError
+            The base image can't be had; an engine is asked for it later.
+        """
+        return self.finder.known_hash(self.inputs)
+
     def image(self) -> Image:
         """Return the image, found or built, and pushed if that was asked for."""
         finder, inputs, push = self.finder, self.inputs, self.options.push
-        image, is_published = self._find(inputs, finder.known_hash(inputs))
+        image, is_published = self._find(inputs, self.known)
         if image is None:
             image, is_published = self._build(inputs)
             if not push:

@@ -61,6 +61,8 @@ class IndexRequest:
 
     def image(self) -> Image:
         """Return the index, with all its images found or built, and pushed if that was asked for."""
+        for _, request in self._sorted:
+            _ = request.known  # a base image that lacks a platform is an error before the others are built
         images: dict[Platform, Image] = {}
         for platform, request in self._sorted:
             request.context.progress.line(f"Image for {platform}:")

@@ -335,6 +335,16 @@ def test_image_is_verified_by_a_build_from_the_start(
     assert digest_of(cache_dir / "images", reference) == digest
 
 
+def test_base_image_that_lacks_a_platform_ends_the_command_before_anything_is_built(
+    oci_cli: CommandLine, cache_dir: Path
+) -> None:
+    finished = oci_cli.run("build", "--platform", "linux/amd64", "--platform", "linux/arm64")
+    assert finished.returncode == 1
+    assert "isn't there for linux/arm64, but for linux/amd64." in finished.stderr
+    assert "Writing layers" not in finished.stderr
+    assert not [name for name in ImageLayout(cache_dir / "images").index().names if name[:9] == "imagesync"]
+
+
 def test_verify_refuses_a_selection_without_a_file(oci_cli: CommandLine) -> None:
     finished = oci_cli.run("verify", "oci:image", "--group", "dev")
     assert finished.returncode == 2
