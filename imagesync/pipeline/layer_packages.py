@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagesync.errors import ImagesyncError
+from imagesync.errors import ImagesyncError, StoreError
 from imagesync.image.conda.layer import CondaPackages, conda_packages
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.conda_parts import conda_paths
@@ -145,7 +145,11 @@ class PackageSource:
         found = self.stored.find(inputs)
         if found is not None:
             return self.stored.open(found)
-        assert self.cached is not None  # noqa: S101  _has_part() has said so
+        if self.cached is None or not self.cached.has_part(inputs):
+            raise StoreError(
+                "A part of a layer was removed from the artifact store during the build.",
+                hint="Run the command again, which makes it anew.",
+            )
         return self.cached.part(inputs)
 
     @property

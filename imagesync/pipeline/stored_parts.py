@@ -57,12 +57,18 @@ class StoredParts:
         return None if facts is None else known_conda(facts, package, self.store, make)
 
     def find(self, inputs: str) -> Part | None:
-        """Return the part that follows from *inputs*, unverified; ``None`` if the store lacks it."""
+        """Return the part that follows from *inputs*, unverified; ``None`` if the store lacks it.
+
+        No other process prunes it from then on.
+        """
         facts = read_cache(self._path(_PART, inputs), key=PACKAGES_FORMAT)
         digest = facts.get("digest") if isinstance(facts, dict) else None
         if not is_digest(digest) or not self.store.has(digest):
             return None
-        return known_part(facts, inputs, digest, self.store)
+        part = known_part(facts, inputs, digest, self.store)
+        if part is not None:
+            self.store.hand_out(digest, part.name, part.stored.size)
+        return part
 
     def open(self, part: Part) -> Part:
         """Return a part that :meth:`find` has found, verified.
