@@ -49,8 +49,8 @@ class LocalEnvironment:
         return self.folder / "bin" / "python"
 
     def installed(self) -> list[str]:
-        """Return ``name==version`` of all it holds, sorted."""
-        command = [str(self.python), "-m", "pip", "list", "--format=json"]
+        """Return ``name==version`` of all it holds, sorted, without a project that a killed run has left."""
+        command = [str(self.python), "-m", "pip", "list", "--format=json", "--exclude-editable"]
         listed = subprocess.run(command, check=True, capture_output=True, env=clean_environ()).stdout
         return sorted(f"{entry['name']}=={entry['version']}" for entry in json.loads(listed))
 
