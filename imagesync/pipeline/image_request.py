@@ -34,6 +34,8 @@ class RequestOptions:
         Where else the image is put.
     is_locked
         Whether it is the image of a lock file.
+    index_tags
+        References outside of its repository that the index of the image gets, for which it must be here.
     """
 
     tags: tuple[str, ...] = ()
@@ -42,6 +44,7 @@ class RequestOptions:
     push: bool = False
     with_digest: bool = False
     is_locked: bool = False
+    index_tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,8 +131,9 @@ class ImageRequest:
         image = None if options.no_cache else finder.find(inputs, known)
         is_published = False
         if image is None:
+            tags = (*options.tags, *options.index_tags)
             image = finder.find_in_registry(
-                inputs, known, tags=options.tags, no_cache=options.no_cache, push=options.push
+                inputs, known, tags=tags, no_cache=options.no_cache, push=options.push
             )
             is_published = image is not None and options.push and not options.tags
         if image is None or known is None:

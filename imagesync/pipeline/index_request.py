@@ -44,8 +44,8 @@ class IndexRequest:
     options: RequestOptions
 
     @staticmethod
-    def options_of_images(options: RequestOptions) -> RequestOptions:
-        """Return what is asked of each image: the tags are for the index alone.
+    def options_of_images(options: RequestOptions, repository: str) -> RequestOptions:
+        """Return what is asked of each image in *repository*: the tags are for the index alone.
 
         Raises
         ------
@@ -57,7 +57,8 @@ class IndexRequest:
                 "--output docker-archive takes one image, and this build makes one for each platform.",
                 hint="Write an oci-archive, or name one platform with --platform.",
             )
-        return replace(options, tags=(), with_digest=False)
+        elsewhere = tuple(tag for tag in options.tags if split_reference(tag)[0] != repository)
+        return replace(options, tags=(), with_digest=False, index_tags=elsewhere)
 
     def image(self) -> Image:
         """Return the index, with all its images found or built, and pushed if that was asked for."""

@@ -112,7 +112,7 @@ def open_requests(
         with _open_request(context, inputs_of, options) as request:
             yield request
         return
-    index_options = IndexRequest.options_of_images(options)
+    index_options = IndexRequest.options_of_images(options, targets[0][0].settings.repository)
     with ExitStack() as stack:
         requests = {
             context.platform: stack.enter_context(
