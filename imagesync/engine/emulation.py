@@ -6,6 +6,7 @@ No engine says it. A program of a few instructions, in an image of its own, is s
 from __future__ import annotations
 
 import io
+import secrets
 import struct
 import tarfile
 from typing import TYPE_CHECKING, Final
@@ -52,8 +53,8 @@ def emulates(engine: Engine, platform: Platform) -> bool:
     EngineError
         It doesn't answer.
     """
-    # Podman takes in archives under no other tag.
-    reference = f"imagesync-emulation-{platform.architecture}:latest"
+    # Another build may ask at the same time. Podman takes in archives under no other tag.
+    reference = f"imagesync-emulation-{secrets.token_hex(8)}:latest"
     engine.import_archive([_archive(exit_program(platform))], reference, labels={}, platform=platform.name)
     try:
         result = engine.run(RunRequest(reference, ("/exit",), user="0:0", timeout=_SECONDS))

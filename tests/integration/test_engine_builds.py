@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -247,6 +248,19 @@ def test_engine_is_asked_which_platforms_it_runs_by_a_program(
     unknown = program[:18] + b"\xde\xad" + program[20:]
     monkeypatch.setattr("imagesync.engine.emulation.exit_program", lambda _: unknown)
     assert not emulates(real, own)
+
+
+def test_builds_that_ask_for_a_platform_at_once_do_not_disturb_each_other(
+    real: Engine, endpoint: Endpoint
+) -> None:
+    (own,) = (platform for platform in PLATFORMS if platform.is_platform_of(real.info().platform))
+
+    def ask(_: int) -> bool:
+        with Engine(endpoint) as engine:
+            return emulates(engine, own)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(ask, range(4)))
 
 
 def test_look_up_finds_names_labels_and_the_base(real: Engine, endpoint: Endpoint) -> None:
