@@ -24,9 +24,10 @@ BIN = Path(sys.executable).parent
 LIGHT = ("click", ("8.5.0", "8.4.2", "8.4.1", "8.4.0", "8.3.3", "8.3.2", "8.3.1", "8.3.0", "8.2.2", "8.2.1"))
 HEAVY = ("pandas", ("3.1.0", "3.0.6", "3.0.5", "3.0.4", "3.0.3", "3.0.2", "3.0.1", "3.0.0"))
 PROJECT = "heron"
-# Of C: real packages of the tests' channel, and small ones, to 150.
-_SPECS = ("python", "numpy", "pandas", "dask", "distributed", "pip", "anvil", "compass", "orchard-suite")
-_ORCHIDS = 105
+# Of C: real packages of the tests' channel, and small ones, to 150. None has a post-link script, which only
+# an engine can run.
+_SPECS = ("python", "numpy", "pandas", "dask", "distributed", "pip", "compass", "orchard-suite")
+_ORCHIDS = 106
 
 
 def clean_environ() -> dict[str, str]:
@@ -168,11 +169,15 @@ def with_coiled(work: Path, python: str) -> Path:
 
 
 def _make_conda(prefix: Path, work: Path) -> None:
-    if (prefix / "conda-meta").is_dir():
-        return
     orchids = [f"orchid-{number:03}" for number in range(_ORCHIDS)]
+    done, wanted = work / "made-from", "\n".join((*_SPECS, *orchids, *_pinned("C")))
+    if done.is_file() and done.read_text("utf-8") == wanted:
+        return
+    for folder in (prefix, work / "channel"):
+        shutil.rmtree(folder, ignore_errors=True)
     more = make_channel(work / "channel", [pure(name, "1.2.3", depends=("toolz",)) for name in orchids])
     make_conda_environment([ensure_channel(), more], [*_SPECS, *orchids], prefix, pip=_pinned("C"))
+    done.write_text(wanted, "utf-8")
 
 
 def write_project(environment: Environment) -> None:

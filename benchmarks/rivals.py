@@ -296,8 +296,8 @@ class Dockerfile:
 
     def _conda_pack_text(self) -> str:
         return (
-            f"FROM {self.base}\nUSER 0:0\nADD env.tar /opt/env\nRUN /opt/env/bin/conda-unpack\n"
-            "ENV PATH=/opt/env/bin:$PATH\nUSER 1000:1000\n"
+            f"FROM {self.base}\nUSER 0:0\nADD env.tar /opt/env\n"
+            "ENV PATH=/opt/env/bin:$PATH\nRUN conda-unpack\nUSER 1000:1000\n"
         )
 
 
