@@ -232,14 +232,19 @@ def main() -> int:
 def print_runs(title: str, measured: Mapping[str, list[Run]], others: list[str]) -> None:
     """Print what was measured as a table: seconds, the ratio to each of *others*, and counters."""
     print(f"{title}; {', '.join(f'{name} {value}' for name, value in machine().items())}\n")
-    print(f"| | seconds | {' | '.join(f'of {other}' for other in others)} | received, kB | counted |")
-    print("|---" * (len(others) + 4) + "|")
+    columns = ["", "seconds", *(f"of {other}" for other in others), "received, kB", "counted"]
+    print(_row(columns))
+    print("|---" * len(columns) + "|")
     for name, runs in measured.items():
         received = max((run.received or 0) // 1000 for run in runs)
-        ratios = " | ".join(str(ratio(runs, measured[other])) for other in others)
+        ratios = [str(ratio(runs, measured[other])) for other in others]
         counted = ", ".join(f"{key} {max(run.counted[key] for run in runs)}" for key in runs[0].counted)
-        print(f"| {name} | {median_seconds(runs):.2f} | {ratios} | {received} | {counted} |")
+        print(_row([name, f"{median_seconds(runs):.2f}", *ratios, str(received), counted]))
     print(flush=True)
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
