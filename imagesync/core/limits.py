@@ -40,6 +40,8 @@ RESOLUTION_MEMORY: Final = 4 << 30
 """Bytes of a process that asks indexes or channels itself."""
 SILENCE: Final = 60
 """Seconds without a byte after which an index, a channel or a registry counts as gone, by default."""
+SILENCES: Final = 2
+"""How often a server may be silent for that long, or too slow, before a request to it is given up."""
 SLOWEST: Final = 1000
 """Bytes a second, over each :data:`WINDOW`, that a transfer must have."""
 WINDOW: Final = 60.0
@@ -79,6 +81,18 @@ def arriving(response: requests.Response, *, decode: bool = False) -> Iterator[b
         if not chunk:
             return
         yield chunk
+
+
+def is_silence(error: BaseException | None) -> bool:
+    """Return True if a server was silent or too slow, rather than hanging up or refusing."""
+    import requests
+    import urllib3.exceptions
+
+    while error is not None:
+        if isinstance(error, (TimeoutError, requests.Timeout, urllib3.exceptions.TimeoutError)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def bounded(

@@ -27,7 +27,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from imagesync.core.credentials import redact
-from imagesync.core.limits import LONGEST_PAUSE, SILENCE, retry_after
+from imagesync.core.limits import LONGEST_PAUSE, SILENCE, SILENCES, is_silence, retry_after
 from imagesync.core.strict_json import load_json
 from imagesync.core.tls import TLSAdapter, system_context
 from imagesync.errors import RegistryError
@@ -157,7 +157,8 @@ class Connection:
         stream
             Whether the caller reads the body from ``response.raw``, and closes the response.
         attempts
-            How often the request is sent at most, if the registry is busy, fails or drops the connection.
+            How often the request is sent at most, if the registry is busy, fails or drops the connection;
+            :data:`~imagesync.core.limits.SILENCES` times if it is silent.
 
         Raises
         ------
@@ -165,11 +166,13 @@ class Connection:
             The registry can't be reached, or the token service refuses.
         """
         request = _Request(method, path, scope, headers, data, stream)
+        silences = 0
         for attempt in range(1, attempts):
             try:
                 response = self._authorized(request)
             except RegistryError as error:  # noqa: PERF203  each attempt on its own
-                if error.__cause__ is None or not is_dropped(error.__cause__):
+                silences += is_silence(error)
+                if error.__cause__ is None or not is_dropped(error.__cause__) or silences == SILENCES:
                     raise
                 self.wait(attempt)
             else:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
 from imagesync.core.image_reference import Reference, parse_reference, repository_of
-from imagesync.core.limits import SILENCE, TooSlow, arriving, bounded
+from imagesync.core.limits import SILENCE, SILENCES, TooSlow, arriving, bounded, is_silence
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import RegistryError
 from imagesync.registry.login import registry_credentials
@@ -279,7 +279,7 @@ class Repository:
         from imagesync.registry.http import ATTEMPTS
         from imagesync.registry.responses import is_dropped, reason
 
-        position, failures = start, 0
+        position, failures, silences = start, 0, 0
         end = descriptor.size if end is None else end
         while position < end or not descriptor.size:
             with self._open(descriptor, position, end) as response:
@@ -298,7 +298,9 @@ class Repository:
                             return
                 except Exception as error:
                     failures += 1
-                    if failures >= ATTEMPTS or isinstance(error, TooSlow) or not is_dropped(error):
+                    silences += is_silence(error)
+                    is_last = failures == ATTEMPTS or silences == SILENCES or isinstance(error, TooSlow)
+                    if is_last or not is_dropped(error):
                         raise RegistryError(
                             f"The registry {self.reference.domain} doesn't give {descriptor.digest} of"
                             f" {self.name}: {reason(error)} after {position} of {descriptor.size} bytes."

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from imagesync.core.limits import retry_after
+from imagesync.core.limits import SILENCES, is_silence, retry_after
 from imagesync.core.progress import Task
 from imagesync.errors import RegistryError
 from imagesync.registry.manifest import Descriptor
@@ -69,10 +69,12 @@ def upload(
             task.advance(descriptor.size)
             return True
     blob = _Blob(descriptor, source, task)
+    silences = 0
     for attempt in range(1, ATTEMPTS + 1):
         pause = None
+        location = location or start_upload(repository)
         try:
-            response = _send(repository, blob, location or start_upload(repository))
+            response = _send(repository, blob, location)
             if response.ok:
                 return False
             # An upload that the registry has lost is begun again.
@@ -80,7 +82,9 @@ def upload(
                 raise repository.connection.refused(f"push to {repository.name}", response)
             pause = retry_after(response)
         except RegistryError as error:
-            if attempt == ATTEMPTS or error.__cause__ is None or not is_dropped(error.__cause__):
+            silences += is_silence(error)
+            is_last = attempt == ATTEMPTS or silences == SILENCES
+            if is_last or error.__cause__ is None or not is_dropped(error.__cause__):
                 raise
         blob.rewind()
         location = ""
@@ -161,6 +165,7 @@ def _send_resumable(repository: Repository, blob: _Blob, location: str) -> reque
     from imagesync.registry.responses import TRANSIENT, is_dropped
 
     position, size, scope = 0, blob.descriptor.size, repository.scope("pull,push")
+    silences = 0
     for attempt in range(1, ATTEMPTS + 1):
         headers = {"Content-Type": "application/octet-stream"}
         if position:
@@ -175,7 +180,9 @@ def _send_resumable(repository: Repository, blob: _Blob, location: str) -> reque
                 return response
             pause = retry_after(response)
         except RegistryError as error:
-            if attempt == ATTEMPTS or error.__cause__ is None or not is_dropped(error.__cause__):
+            silences += is_silence(error)
+            is_last = attempt == ATTEMPTS or silences == SILENCES
+            if is_last or error.__cause__ is None or not is_dropped(error.__cause__):
                 raise
         repository.connection.wait(attempt, pause)
         response = repository.connection.request("GET", location, scope=scope)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imagesync.core.credentials import redact
-from imagesync.core.limits import TooMuch, arriving, bounded, retry_after
+from imagesync.core.limits import SILENCES, TooMuch, arriving, bounded, is_silence, retry_after
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.indexes.pypi.access import Access, get, open_session
@@ -236,17 +236,18 @@ class Downloader:
             raise Cancelled
 
     def _with_attempts(self, download: Download, connection: Connection, writer: BlobWriter) -> None:
-        wait = _BACK_OFF
+        wait, silences = _BACK_OFF, 0
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 self._attempt(download, connection.session, writer)
             except _Retry as retry:  # noqa: PERF203 (an attempt is a request)
                 self._check()
-                if attempt == _ATTEMPTS:
+                silences += is_silence(retry)
+                if attempt == _ATTEMPTS or silences == SILENCES:
                     self._silent.add(urlsplit(download.url).netloc)
                     raise FetchError(
                         f"{download.filename} can't be fetched from {download.url}, "
-                        f"after {_ATTEMPTS} attempts: {retry.reason}",
+                        f"after {attempt} attempts: {retry.reason}",
                         hint=f"Check network, proxy and {self.access.wording.place}, then try again.",
                     ) from retry
                 self._stop.wait(wait if retry.wait is None else retry.wait)

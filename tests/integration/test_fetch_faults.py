@@ -124,6 +124,18 @@ def test_attempts_come_to_an_end(index: LocalIndex, store: Store) -> None:
     assert partial(store) == []
 
 
+def test_index_that_falls_silent_is_asked_once_more(index: LocalIndex, store: Store) -> None:
+    name, never = index.add_wheel("demo", "1.0"), threading.Event()
+    index.fault(name, Fault(hold=never))
+    try:
+        with pytest.raises(FetchError, match="after 2 attempts"):
+            fetch(wanted(index, name), store=store, access=Access(timeout=0.3), progress=Recorder())
+    finally:
+        never.set()
+    assert index.downloads(name) == 2
+    assert partial(store) == []
+
+
 def test_a_missing_file_is_not_asked_for_twice(index: LocalIndex, store: Store) -> None:
     name = index.add_wheel("demo", "1.0")
     index.fault(name, Fault(status=404))

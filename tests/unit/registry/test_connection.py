@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -204,6 +205,19 @@ def test_busy_token_service_is_asked_again_when_it_says() -> None:
         with Connection(registry.host, {}, pause=pause) as connection:
             assert connection.request("GET", "/v2/", scope="").status_code == 401
     assert pauses == [7.0]
+
+
+def test_silent_registry_is_asked_once_more() -> None:
+    pauses: list[float] = []
+    # Its system takes connections and requests, which nobody answers.
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        host = f"127.0.0.1:{silent.getsockname()[1]}"
+        with (
+            Connection(host, {}, timeout=0.1, pause=pauses.append) as connection,
+            pytest.raises(RegistryError, match="no answer in time"),
+        ):
+            connection.request("GET", "/v2/", scope="")
+    assert len(pauses) == 1
 
 
 @pytest.mark.parametrize("content", [b"{}", b'{"errors": [{}]}', b'{"errors": [null]}', b"[]", b"null"])
