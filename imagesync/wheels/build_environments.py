@@ -6,14 +6,14 @@ import contextlib
 import os
 import re
 import subprocess
+import threading
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from imagesync.core.credentials import redact
-from imagesync.core.scratch import scratch_folder
 from imagesync.errors import WheelError
 from imagesync.scan.pip_commands import Installer
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from imagesync.wheels.build_requirements import BuildPins, InstalledRequirements
 
 _LOG_END = 25
-_EVERY = 0.5  # seconds between two looks at a command's output
 _LONGEST = 8192  # bytes of a line
+_NOT_IN_URLS = (b" ", b"\t", b'"', b"'", b"<", b">")
+_PIPE = 1 << 16  # bytes that a pipe holds, on Linux
+_DRAIN = 1.0  # seconds for reading them
 _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^'.]+)")
 # Variables of the environment that imagesync runs in, or that the user has activated.
 PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
@@ -78,35 +80,30 @@ class Runner:
 
     def __call__(self, command: Sequence[str], *, cwd: str | None, environ: Mapping[str, str]) -> None:
         """Run *command*; raise ``CalledProcessError`` if it fails."""
-        # No pipe: a process that the command leaves behind, such as a compiler's cache, would keep it open.
-        with scratch_folder("output") as folder, (folder / "output").open("wb") as written:
-            process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                env=dict(environ),
-                stdin=subprocess.DEVNULL,
-                stdout=written,
-                stderr=subprocess.STDOUT,
-            )
-            with process, (folder / "output").open("rb") as output:
-                try:
-                    self._follow(process, output)
-                except BaseException:
-                    process.kill()
-                    raise
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+        )
+        assert process.stdout is not None  # noqa: S101  for the type checker
+        output = _Output(process.stdout, self.note)
+        output.start()
+        try:
+            process.wait()
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        finally:
+            output.finish()
+        if output.error is not None:
+            raise output.error
         if process.returncode != 0:
             raise subprocess.CalledProcessError(process.returncode, list(command))
-
-    def _follow(self, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
-        """Wait for a process, and write its output to the log meanwhile."""
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(_EVERY)
-            is_done = process.returncode is not None
-            for line in _lines(output, is_done=is_done):
-                self.note(line)
-            if is_done:
-                return
 
     def note(self, line: str) -> None:
         """Write a line to the log."""
@@ -117,17 +114,55 @@ class Runner:
             self.missing_module = match[1]
 
 
-def _lines(output: IO[bytes], *, is_done: bool) -> Iterator[str]:
-    """Yield the lines of *output* that are whole, in pieces if they are very long."""
-    while piece := output.readline(_LONGEST):
-        if not piece.endswith(b"\n") and len(piece) < _LONGEST and not is_done:
-            output.seek(-len(piece), os.SEEK_CUR)
-            return
-        if not piece.endswith(b"\n") and len(piece) == _LONGEST and (end := piece.rfind(b" ")) > 0:
-            # Not in the middle of a URL, whose credentials wouldn't be recognised.
-            output.seek(end + 1 - len(piece), os.SEEK_CUR)
-            piece = piece[: end + 1]
-        yield piece.decode("utf-8", "replace")
+class _Output(threading.Thread):
+    """Reads the output of a command, in lines.
+
+    It is a thread because a process that the command leaves behind, such as a compiler's cache, keeps the
+    pipe open.
+    """
+
+    def __init__(self, pipe: IO[bytes], note: Callable[[str], None]) -> None:
+        super().__init__(daemon=True)
+        self.error: OSError | None = None
+        self._pipe = pipe
+        self._note = note
+        self._has_ended = threading.Event()
+        self._is_over = threading.Event()
+
+    def finish(self) -> None:
+        """Take what is still in the pipe, after the command's end."""
+        self._has_ended.set()
+        self.join(_DRAIN)
+        self._is_over.set()
+
+    def run(self) -> None:
+        """Read to the end of the output."""
+        pending, left = b"", _PIPE
+        try:
+            # A process that was left behind and prints on is ended by the pipe's end.
+            with self._pipe as pipe:
+                while left > 0 and (piece := pipe.read(_LONGEST)) and not self._is_over.is_set():
+                    if self._has_ended.is_set():
+                        left -= len(piece)
+                    lines, pending = _split(pending + piece)
+                    for line in lines:
+                        self._note(line)
+            if pending and not self._is_over.is_set():
+                self._note(pending.decode("utf-8", "replace"))
+        except OSError as error:  # the log can't be written
+            self.error = error
+
+
+def _split(output: bytes) -> tuple[list[str], bytes]:
+    """Return the lines of *output*, a very long one in pieces, and the rest behind them."""
+    *lines, rest = output.split(b"\n")
+    lines = [line + b"\n" for line in lines]
+    if len(rest) >= _LONGEST:
+        # Not in the middle of a URL, whose credentials wouldn't be recognised.
+        end = max(rest.rfind(character) for character in _NOT_IN_URLS) + 1 or len(rest)
+        lines.append(rest[:end])
+        rest = rest[end:]
+    return [line.decode("utf-8", "replace") for line in lines], rest
 
 
 class IsolatedEnvironment:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
 
+# What reading an answer raises: a back-end may answer with whatever JSON can hold.
+_UNEXPECTED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 # The earliest time that zip supports.
 SOURCE_DATE_EPOCH = "315532800"
 
@@ -78,8 +80,7 @@ def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> P
             wheel = Path(builder.build("wheel", output, settings))
             if wheel.parent != output or not wheel.is_file():
                 raise OSError(f"its back-end has made no file {wheel.name[:200]!r}")  # noqa: TRY301
-        except (BuildException, subprocess.CalledProcessError, OSError, TypeError, ValueError) as error:
-            # A back-end may answer with whatever JSON can hold.
+        except (BuildException, subprocess.CalledProcessError, OSError, *_UNEXPECTED) as error:
             raise _failure(request, error, run) from error
         except Exception as error:
             # BuildBackendException and the errors of pyproject_hooks have no public base.
@@ -118,7 +119,7 @@ def _take_warnings(output: Path) -> list[str]:
         answer = json.loads(output.read_text(encoding="utf-8"))
         found = [str(warning["message"]) for warning in answer.pop("warnings", ())]
         output.write_text(json.dumps(answer), encoding="utf-8")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, *_UNEXPECTED):
         return []  # an answer of another form; pyproject_hooks reads it
     return found
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -35,15 +38,22 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     folder = pathlib.Path(folder)
 """
 GOOD = "(folder / NAME).write_bytes(WHEEL); return NAME"
+LEAVE = "pathlib.Path(os.environ['LEFT']).write_text(str(subprocess.Popen({}).pid))"
+ANSWER = "pathlib.Path(sys.argv[2], 'output.json').write_text({!r}); os._exit(0)"
 # What the back-end does, and whether there is a wheel afterwards.
 LIES = {
     "prints 50 MB": (f"os.write(1, b'x' * (50 << 20)); {GOOD}", True),
+    "prints a password in a long line": (f"print('\"https://u:pass-canary@host/\"' * 2000); {GOOD}", True),
     "prints no UTF-8": (f"os.write(1, bytes(range(256)) * 9); {GOOD}", True),
     "closes its output": (f"os.close(1); os.close(2); {GOOD}", True),
-    "leaves a process": (f"subprocess.Popen(['sleep', '600']); {GOOD}", True),
+    "leaves a process": (f"{LEAVE.format(['sleep', '600'])}; {GOOD}", True),
+    "leaves a process that prints without an end": (f"{LEAVE.format(['yes'])}; {GOOD}", True),
     "ends without a word": ("os._exit(0)", False),
     "kills itself": ("os.kill(os.getpid(), signal.SIGKILL)", False),
     "recurses": ("build_wheel(folder)", False),
+    "answers without a result": (ANSWER.format("{}"), False),
+    "answers with a list": (ANSWER.format("[]"), False),
+    "answers with depth": (ANSWER.format("[" * 20000), False),
     "returns nothing": ("return None", False),
     "returns a number": ("return 5", False),
     "returns no file": ("return NAME", False),
@@ -59,9 +69,21 @@ LIES = {
     "returns a long name": ("return 'x' * 100_000", False),
     "raises with odd text": ("raise ValueError('\\udc80\\0\\x1b[2J' * 1000)", False),
 }
-SAMPLE = ["leaves a process", "returns a pipe", "returns another package"]
+SAMPLE = ["leaves a process that prints without an end", "answers without a result", "returns a pipe"]
 
 
+@pytest.fixture
+def _ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the process that a back-end leaves."""
+    left = tmp_path / "left"
+    monkeypatch.setenv("LEFT", str(left))
+    yield
+    if left.is_file():
+        with suppress(ProcessLookupError):
+            os.kill(int(left.read_text()), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("_ended")
 @pytest.mark.parametrize("lie", LIES if IS_CAMPAIGN else SAMPLE)
 def test_back_end_that_lies_gives_a_wheel_or_an_error_of_ours(
     environment: Callable[..., LocalEnvironment], tmp_path: Path, tried: Callable[[str], None], lie: str
@@ -91,3 +113,6 @@ def test_back_end_that_lies_gives_a_wheel_or_an_error_of_ours(
     else:
         assert built.path.read_bytes() == WHEEL
     check_blobs(store.root)
+    logs = [log.read_text() for log in store.root.rglob("*.log")]
+    assert logs
+    assert not any("canary" in log for log in logs)
