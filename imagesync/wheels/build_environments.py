@@ -26,7 +26,7 @@ _LOG_END = 25
 _LONGEST = 8192  # bytes of a line
 _NOT_IN_URLS = (b" ", b"\t", b'"', b"'", b"<", b">")
 _PIPE = 1 << 16  # bytes that a pipe holds, on Linux
-_DRAIN = 1.0  # seconds for reading them
+_DRAIN = 3.0  # seconds for reading them on a busy machine
 _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^'.]+)")
 # Variables of the environment that imagesync runs in, or that the user has activated.
 PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
@@ -126,6 +126,7 @@ class _Output(threading.Thread):
         self.error: OSError | None = None
         self._pipe = pipe
         self._note = note
+        self._pending = b""
         self._has_ended = threading.Event()
         self._is_over = threading.Event()
 
@@ -134,21 +135,21 @@ class _Output(threading.Thread):
         self._has_ended.set()
         self.join(_DRAIN)
         self._is_over.set()
+        if self._pending and self.error is None:  # a last line without an end
+            self._note(self._pending.decode("utf-8", "replace"))
 
     def run(self) -> None:
         """Read to the end of the output."""
-        pending, left = b"", _PIPE
+        left = _PIPE
         try:
             # A process that was left behind and prints on is ended by the pipe's end.
             with self._pipe as pipe:
                 while left > 0 and (piece := pipe.read(_LONGEST)) and not self._is_over.is_set():
                     if self._has_ended.is_set():
                         left -= len(piece)
-                    lines, pending = _split(pending + piece)
+                    lines, self._pending = _split(self._pending + piece)
                     for line in lines:
                         self._note(line)
-            if pending and not self._is_over.is_set():
-                self._note(pending.decode("utf-8", "replace"))
         except OSError as error:  # the log can't be written
             self.error = error
 

@@ -38,7 +38,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     folder = pathlib.Path(folder)
 """
 GOOD = "(folder / NAME).write_bytes(WHEEL); return NAME"
-LEAVE = "pathlib.Path(os.environ['LEFT']).write_text(str(subprocess.Popen({}).pid))"
+LEAVE = "print('last words', end='', flush=True); pathlib.Path(os.environ['LEFT']).write_text(str(subprocess.Popen({}).pid))"
 ANSWER = "pathlib.Path(sys.argv[2], 'output.json').write_text({!r}); os._exit(0)"
 # What the back-end does, and whether there is a wheel afterwards.
 LIES = {
@@ -114,5 +114,6 @@ def test_back_end_that_lies_gives_a_wheel_or_an_error_of_ours(
         assert built.path.read_bytes() == WHEEL
     check_blobs(store.root)
     logs = [log.read_text() for log in store.root.rglob("*.log")]
+    assert all("last words" in log for log in logs) or "last words" not in does
     assert logs
     assert not any("canary" in log for log in logs)
