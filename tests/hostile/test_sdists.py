@@ -38,7 +38,10 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
     folder = pathlib.Path(folder)
 """
 GOOD = "(folder / NAME).write_bytes(WHEEL); return NAME"
-LEAVE = "print('last words', end='', flush=True); pathlib.Path(os.environ['LEFT']).write_text(str(subprocess.Popen({}).pid))"
+LEAVE = (
+    "print('last words', end='', flush=True);"
+    " pathlib.Path(os.environ['LEFT']).write_text(str(subprocess.Popen({}).pid))"
+)
 ANSWER = "pathlib.Path(sys.argv[2], 'output.json').write_text({!r}); os._exit(0)"
 # What the back-end does, and whether there is a wheel afterwards.
 LIES = {
