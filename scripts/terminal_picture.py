@@ -33,7 +33,7 @@ PICTURES: Mapping[str, TerminalTheme] = {"light": DEFAULT_TERMINAL_THEME, "dark"
 SESSION = (
     "imagesync build",
     "imagesync -q run weather-report | tail -n 2",
-    "sed -i 's/, task/, and task/' src/weather/report.py     # an edit: another image",
+    "sed -i 's/hourly readings/hours/' src/weather/report.py   # an edit: another image",
     "imagesync -q build",
     "git checkout -q .     # taken back: the first one is found again",
     "imagesync -q build",
@@ -96,6 +96,7 @@ def prepare(project: Path) -> dict[str, str]:
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",
         "IMAGESYNC_BASE": base,
+        "IMAGESYNC_CACHE_DIR": str(project.parent / "cache"),
         "IMAGESYNC_PYTHON": "base",
     }
 

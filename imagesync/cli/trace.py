@@ -87,9 +87,9 @@ class _LogReporter(logging.Handler):
 def request_line(connection: http.client.HTTPConnection, data: object) -> str:
     r"""Return a request as text, without its query and credentials; nothing for a body.
 
-    >>> connection = http.client.HTTPSConnection("pypi.example.com")
+    >>> connection = http.client.HTTPConnection("pypi.example.com")
     >>> request_line(connection, b"GET /t/tk-12/simple/numpy/?sig=abc HTTP/1.1\r\nAuthorization: x\r\n")
-    'GET https://pypi.example.com/t/****/simple/numpy/'
+    'GET http://pypi.example.com/t/****/simple/numpy/'
     """
     match = _REQUEST.match(bytes(data)) if isinstance(data, bytes | bytearray) else None
     if match is None:

@@ -87,7 +87,7 @@ def test_duration_is_reported_at_the_end_of_a_command_with_tasks(capsys: pytest.
     assert re.search(r"^Finished in \d\.\d+ s$", capsys.readouterr().err, re.MULTILINE)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a pipe can't be asked there")
+@pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: a pipe can't be asked there")
 @pytest.mark.parametrize("is_gone", [True, False])
 def test_broken_pipe_counts_as_closed_output_only_where_stdout_is_broken(is_gone: bool) -> None:
     reading, writing = os.pipe()
