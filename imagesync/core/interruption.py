@@ -12,11 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 # What a shell reports for a command that a signal ended.
 INTERRUPTED: Final = 130
@@ -25,6 +26,7 @@ _GRACE: Final = 1.6  # seconds to unwind in; a shell, and whoever restarts servi
 _HAS_PROC: Final = Path("/proc/self/stat").exists()
 _CHILD_GRACE: Final = 0.3  # seconds between SIGTERM and SIGKILL of children
 _FLUSH_SECONDS: Final = 0.1
+_AGAIN: Final = 0.01  # seconds until an exception that Python has dropped is raised once more
 
 
 class Interruption:
@@ -43,6 +45,7 @@ class Interruption:
         self.grace = grace
         self.connection = connection
         self.code: int | None = None
+        self._was_dropped = False
 
     def install(self) -> None:
         """Handle SIGINT, SIGTERM and SIGHUP, except those that are ignored, as under nohup."""
@@ -53,11 +56,22 @@ class Interruption:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         code = _CODES[signal.Signals(number).name]
-        if self.code is not None:
+        if self.code is not None and not self._was_dropped:
             self.end(code)
-        self.code = code
-        threading.Thread(target=self._watch, args=(code,), daemon=True).start()
+        if self.code is None:
+            self.code = code
+            sys.unraisablehook = partial(self._raise_again, number, sys.unraisablehook)
+            threading.Thread(target=self._watch, args=(code,), daemon=True).start()
+        self._was_dropped = False
         raise KeyboardInterrupt
+
+    def _raise_again(self, number: int, previous: Callable[[Any], object], unraisable: Any) -> None:  # noqa: ANN401
+        """Raise the exception again, which Python drops in callbacks of weak references: imports have some."""
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            previous(unraisable)
+            return
+        self._was_dropped = True
+        threading.Timer(_AGAIN, _signal_main_thread, (number,)).start()
 
     def _watch(self, code: int) -> None:
         end_children(spared=self.connection)
@@ -74,6 +88,14 @@ class Interruption:
             flushing.start()
             flushing.join(_FLUSH_SECONDS)
         os._exit(code)
+
+
+def _signal_main_thread(number: int) -> None:
+    main = threading.main_thread().ident
+    if sys.platform == "win32" or main is None:
+        signal.raise_signal(number)
+    else:
+        signal.pthread_kill(main, number)  # ends what it waits for, too
 
 
 def _show_cursor() -> None:

@@ -81,3 +81,25 @@ def test_connection_that_cleans_up_ends_last() -> None:
     assert process.returncode == 143
     state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
     assert state.stdout.strip()[:1] in {"", "Z"}
+
+
+DROPS_EXCEPTIONS = """
+import os, signal, time, weakref
+from imagesync.core.interruption import Interruption
+Interruption(grace=60).install()
+class Module:
+    pass
+module = Module()
+reference = weakref.ref(module, lambda _: [os.kill(os.getpid(), signal.SIGTERM), time.sleep(0)])
+try:
+    del module
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("unwound")
+"""
+
+
+def test_signal_in_a_callback_that_drops_exceptions_unwinds_all_the_same() -> None:
+    command = [sys.executable, "-c", DROPS_EXCEPTIONS]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (finished.stdout, finished.stderr) == ("unwound\n", "")
