@@ -66,7 +66,7 @@ class Interruption:
         raise KeyboardInterrupt
 
     def _raise_again(self, number: int, previous: Callable[[Any], object], unraisable: Any) -> None:  # noqa: ANN401
-        """Raise the exception again, which Python drops in callbacks of weak references: imports have some."""
+        """Raise the exception again: Python drops it in a callback of a weak reference, as in imports."""
         if not isinstance(unraisable.exc_value, KeyboardInterrupt):
             previous(unraisable)
             return
