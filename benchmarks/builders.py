@@ -21,7 +21,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +50,6 @@ PACKAGES = {
     # L of docs/benchmarks.md.
     "large": tuple((REQUIREMENTS / "l.txt").read_text("utf-8").split()),
 }
-FIGURES = ("layout", "cold", "loaded", "edit")
 DOCKER, UV, UNCACHED_UV, COPY = "docker", "uv with cache mounts", "uv", "COPY and uv pip install"
 INSTALL_PROJECT = (
     "--mount=type=cache,target=/root/.cache SSL_CERT_FILE=${PIP_CERT:-/etc/ssl/certs/ca-certificates.crt}"
@@ -197,30 +196,37 @@ def measure_edit(subjects: Subjects, *, turns: int) -> dict[str, list[Run]]:
         project.remove(subjects.environment)
 
 
-def main() -> int:
-    """Measure, and print seconds and ratios on stdout."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("figures", nargs="*", help=", ".join(FIGURES))
+def read_arguments(description: str | None, figures: Collection[str]) -> argparse.Namespace:
+    """Return what the command line says; without names of figures these are all *figures*."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("figures", nargs="*", help=", ".join(figures))
     parser.add_argument("--base", default=os.environ.get("IMAGESYNC_BASE", "ubuntu:24.04"))
     parser.add_argument("--packages", choices=PACKAGES, default="medium")
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--turns", type=int, default=3)
     arguments = parser.parse_args()
-    if unknown := set(arguments.figures).difference(FIGURES):
+    if unknown := set(arguments.figures).difference(figures):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
+    arguments.figures = arguments.figures or list(figures)
+    return arguments
+
+
+def main() -> int:
+    """Measure, and print seconds and ratios on stdout."""
     measures = {
         "layout": measure_layout,
         "cold": measure_cold,
         "loaded": measure_loaded,
         "edit": measure_edit,
     }
+    arguments = read_arguments(__doc__, measures)
     with open_subjects(
         Path(".work/bench/builders").absolute(),
         base=arguments.base,
         python=arguments.python,
         packages=arguments.packages,
     ) as subjects:
-        for name in arguments.figures or FIGURES:
+        for name in arguments.figures:
             measured = measures[name](subjects, turns=arguments.turns)
             others = [other for other in (DOCKER, UV, UNCACHED_UV, COPY) if other in measured]
             print_runs(f"{name}, {arguments.packages}", measured, others)

@@ -22,9 +22,7 @@ All but ``new`` are pushed through a proxy that counts requests and bytes. Needs
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import os
 import shutil
 import subprocess
 import sys
@@ -39,13 +37,13 @@ from uv import find_uv_bin
 from benchmarks.builders import (
     COPY,
     INSTALL_PROJECT,
-    PACKAGES,
     UNCACHED_UV,
     UV,
     Subjects,
     WithoutEngine,
     open_subjects,
     print_runs,
+    read_arguments,
 )
 from benchmarks.environments import clean_environ
 from benchmarks.measure import Contender, Run, in_turns
@@ -54,7 +52,6 @@ from tests.integration.local_registry import LocalRegistry
 from tests.integration.registry_proxy import RegistryProxy
 
 PUSHED_UV, PUSHED_COPY = f"{UV}, docker push", f"{COPY}, docker push"
-FIGURES = ("new", "edit", "light", "same", "ci")
 # One light package without dependencies, and versions of it that differ from each other.
 LIGHT = ("toolz", ("0.12.0", "0.11.2", "0.11.1", "0.11.0", "0.10.0", "0.12.1", "1.0.0"))
 
@@ -258,15 +255,6 @@ def _run(*command: str) -> None:
 
 def main() -> int:
     """Measure, and print seconds, ratios, requests and bytes on stdout."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("figures", nargs="*", help=", ".join(FIGURES))
-    parser.add_argument("--base", default=os.environ.get("IMAGESYNC_BASE", "ubuntu:24.04"))
-    parser.add_argument("--packages", choices=PACKAGES, default="medium")
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--turns", type=int, default=3)
-    arguments = parser.parse_args()
-    if unknown := set(arguments.figures).difference(FIGURES):
-        parser.error(f"no such figure: {', '.join(sorted(unknown))}")
     measures = {
         "new": measure_new,
         "edit": measure_edit,
@@ -274,6 +262,7 @@ def main() -> int:
         "same": measure_same,
         "ci": measure_ci,
     }
+    arguments = read_arguments(__doc__, measures)
     work = Path(".work/bench/pushes").absolute()
     with (
         open_subjects(
@@ -281,7 +270,7 @@ def main() -> int:
         ) as subjects,
         open_registry(subjects) as registry,
     ):
-        for name in arguments.figures or FIGURES:
+        for name in arguments.figures:
             measured = measures[name](registry, turns=arguments.turns)
             others = [each for each in (PUSHED_UV, PUSHED_COPY, "wheel alone", "scan") if each in measured]
             print_runs(f"{name}, {arguments.packages}", measured, others)

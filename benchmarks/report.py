@@ -128,12 +128,11 @@ def _commands(runs: Runs, size: str, figures: Sequence[str]) -> Iterator[str]:
     for figure in figures:
         yield _row(f"**{_COMMANDS[figure]}**", *[""] * 6)
         contenders = runs[figure, size]
-        ours = next(iter(contenders))
-        for name, measured in contenders.items():
+        for name, measured, compared in _beside_ours(contenders):
             yield _row(
                 name,
                 _spread(measured),
-                _compared(contenders[ours], measured) if name != ours else "",
+                compared,
                 _median(measured, lambda run: run.own_cpu, "{:.2f}"),
                 _megabytes(measured, lambda run: run.memory),
                 _megabytes(measured, lambda run: run.read),
@@ -149,14 +148,13 @@ def _images(runs: Runs, size: str, works: Sequence[str]) -> Iterator[str]:
     yield _row(*["---"] * 9)
     for work in works:
         contenders = runs[work, size]
-        ours = next(iter(contenders))
         yield _row(f"**{_TITLES[work]}**", *[""] * 8)
-        for name, measured in contenders.items():
+        for name, measured, compared in _beside_ours(contenders):
             pushes = runs.get((f"{work}, push", size), {}).get(name, [])
             yield _row(
                 name,
                 _spread(measured),
-                _compared(contenders[ours], measured) if name != ours else "",
+                compared,
                 _median(measured, lambda run: run.cpu, "{:.1f}"),
                 _megabytes(measured, lambda run: run.memory),
                 _bytes_and_requests(measured, "engine"),
@@ -164,6 +162,13 @@ def _images(runs: Runs, size: str, works: Sequence[str]) -> Iterator[str]:
                 _spread(pushes) if pushes else "",
                 _bytes_and_requests(pushes, "registry"),
             )
+
+
+def _beside_ours(contenders: Mapping[str, list[Run]]) -> Iterator[tuple[str, list[Run], str]]:
+    """Yield each contender with its runs, and what the first one, ours, is of them."""
+    ours = next(iter(contenders))
+    for name, measured in contenders.items():
+        yield name, measured, _compared(contenders[ours], measured) if name != ours else ""
 
 
 def _layers(measured: Sequence[Run]) -> str:
@@ -190,12 +195,11 @@ def _cluster(runs: Runs, size: str) -> Iterator[str]:
     yield _row("", "until all have come, s", "imagesync is", "processor, s", "memory, MB", "closing, s")
     yield _row(*["---"] * 6)
     contenders = runs["cluster", size]
-    ours = next(iter(contenders))
-    for name, measured in contenders.items():
+    for name, measured, compared in _beside_ours(contenders):
         yield _row(
             name,
             _spread(measured),
-            _compared(contenders[ours], measured) if name != ours else "",
+            compared,
             _median(measured, lambda run: run.cpu, "{:.1f}"),
             _megabytes(measured, lambda run: run.memory),
             _spread(runs["cluster, closing", size][name]),
