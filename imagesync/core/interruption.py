@@ -26,7 +26,7 @@ _GRACE: Final = 1.6  # seconds to unwind in; a shell, and whoever restarts servi
 _HAS_PROC: Final = Path("/proc/self/stat").exists()
 _CHILD_GRACE: Final = 0.3  # seconds between SIGTERM and SIGKILL of children
 _FLUSH_SECONDS: Final = 0.1
-_AGAIN: Final = 0.01  # seconds until an exception that Python has dropped is raised once more
+_AGAIN: Final = 0.01  # seconds until the main thread is signalled once more
 
 
 class Interruption:
@@ -53,6 +53,8 @@ class Interruption:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
+        if sys.platform != "win32":
+            _interrupt_system_calls()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         code = _CODES[signal.Signals(number).name]
@@ -88,6 +90,29 @@ class Interruption:
             flushing.start()
             flushing.join(_FLUSH_SECONDS)
         os._exit(code)
+
+
+def _interrupt_system_calls() -> None:
+    """Let each signal end what the main thread waits for.
+
+    Python handles signals in the main thread, between two of its instructions. A system call isn't
+    interrupted by a signal that comes right before it, or to another thread: the handler would wait for the
+    call's end.
+    """
+    # With a handler that does nothing, this signal makes the system call return EINTR; Python calls again.
+    signal.signal(signal.SIGURG, lambda *_: None)
+    received, descriptor = os.pipe()
+    os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+    threading.Thread(target=_wake_main_thread, args=(received,), daemon=True).start()
+
+
+def _wake_main_thread(received: int) -> None:
+    """Signal the main thread soon after each signal whose number is read from a pipe."""
+    while number := os.read(received, 1):
+        if number[0] != signal.SIGURG:
+            time.sleep(_AGAIN)
+            _signal_main_thread(signal.SIGURG)
 
 
 def _signal_main_thread(number: int) -> None:

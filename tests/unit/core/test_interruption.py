@@ -103,3 +103,29 @@ def test_signal_in_a_callback_that_drops_exceptions_unwinds_all_the_same() -> No
     command = [sys.executable, "-c", DROPS_EXCEPTIONS]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (finished.stdout, finished.stderr) == ("unwound\n", "")
+
+
+IN_A_SYSTEM_CALL = """
+import os, signal, threading
+from imagesync.core.interruption import Interruption
+Interruption(grace=60).install()
+reading, writing = os.pipe()
+def interrupt():
+    # Once the main thread reads the pipe, according to the arguments of its system call (proc(5)).
+    while open(f"/proc/self/task/{os.getpid()}/syscall").read().split()[1:2] != [hex(reading)]:
+        pass
+    # As if the signal had come right before that call: it is delivered, but doesn't end the call.
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Event().wait()
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    os.read(reading, 1)
+except KeyboardInterrupt:
+    print("unwound")
+"""
+
+
+def test_signal_that_does_not_end_a_system_call_unwinds_all_the_same() -> None:
+    command = [sys.executable, "-c", IN_A_SYSTEM_CALL]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (finished.stdout, finished.stderr) == ("unwound\n", "")
