@@ -23,7 +23,14 @@ from benchmarks.cluster import measure_cluster
 from benchmarks.counting import Relay
 from benchmarks.environments import SIZES, Environment, make_environment, tools
 from benchmarks.results import FILE, Results, versions
-from benchmarks.rivals import DockerBuilder, Dockerfile, PodmanBuilder, make_uv_image, save_images
+from benchmarks.rivals import (
+    DockerBuilder,
+    Dockerfile,
+    PodmanBuilder,
+    make_pip_image,
+    make_uv_image,
+    save_images,
+)
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
@@ -98,14 +105,17 @@ class Images:
         """Measure the figures of images and clusters that the command line names."""
         podman = PodmanBuilder(self.work / "podman")
         uv_image = make_uv_image(self.engine, self.work / "uv-image")
+        pip_image = make_pip_image(self.engine, self.base.reference, self.work / "pip-image", self._tools)
         if any(name.startswith("podman") for name in arguments.contenders):
             archive = self.work / "podman.tar"
-            save_images((self.base.reference, uv_image), archive)
+            save_images((self.base.reference, uv_image, pip_image), archive)
             podman.start(archive)
             archive.unlink()
         try:
             if set(arguments.figures) & set(builds.FIGURES):
-                contenders = [self._contender(name, podman, uv_image) for name in arguments.contenders]
+                contenders = [
+                    self._contender(name, podman, uv_image, pip_image) for name in arguments.contenders
+                ]
                 images = Builds(self.environment, contenders, self.results, self.relay, self.work)
                 images.measure(arguments.figures, turns=arguments.turns)
             if "cluster" in arguments.figures:
@@ -121,28 +131,32 @@ class Images:
     def _folder(self) -> Path:
         return self.work / self.environment.size
 
+    @property
+    def _tools(self) -> Path:
+        return self.work / "tools" / "bin"
+
     def _imagesync(self, builder: str) -> Imagesync:
         base = self.root if builder == "docker" else f"docker-daemon:{self.base.reference}"
         store, engine = self._folder / f"store-{builder}", DockerBuilder(self.engine)
         return Imagesync(builder, self.environment, base, store, self.relay.url, engine)
 
-    def _contender(self, name: str, podman: PodmanBuilder, uv_image: str) -> ImageContender:
+    def _contender(self, name: str, podman: PodmanBuilder, uv_image: str, pip_image: str) -> ImageContender:
         if name in ("imagesync", "oci"):
             return self._imagesync("docker" if name == "imagesync" else "oci")
         program, _, kind = name.partition("-")
         builder = podman if program == "podman" else DockerBuilder(self.engine)
         title, kind = (name, name) if program == "conda" else (f"{program.capitalize()}, {kind}", kind)
-        session, commands = self.results.session.replace(":", ""), self.work / "tools" / "bin"
+        session = self.results.session.replace(":", "")
         return Dockerfile(
             title,
             kind,
             builder,
             self.environment,
-            self.base.reference,
+            pip_image if kind == "pip" else self.base.reference,
             uv_image,
             self._folder / name,
             session,
-            commands,
+            self._tools,
         )
 
 

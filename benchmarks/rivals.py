@@ -165,7 +165,7 @@ class Dockerfile:
     kind
         ``pip``, ``uv`` or ``conda-pack``.
     base
-        The image that imagesync's image stands on, too, so that making it is in nobody's time.
+        The image that imagesync's image stands on, too, so that making it is in nobody's time; pip's has pip.
     files
         The folder of the context.
     session
@@ -269,7 +269,6 @@ class Dockerfile:
     def _pip_text(self) -> str:
         return (
             f"FROM {self.base}\nUSER 0:0\n"
-            "RUN python3 -m venv /opt/env\nENV PATH=/opt/env/bin:$PATH\n"
             "COPY requirements.txt /tmp/requirements.txt\n"
             f"RUN {_TRUST}{_PIP} -r /tmp/requirements.txt\n"
             f"COPY app /app\nRUN {_TRUST}{_PIP} --no-deps /app\n"
@@ -312,6 +311,30 @@ def make_uv_image(engine: Engine, folder: Path) -> str:
     ]
     image = engine.build_files(files, BuildRequest("none", LINUX_AMD64.name), progress=SilentProgress())
     reference = f"imagesync-bench-uv:{version}"
+    engine.tag(image, reference)
+    return reference
+
+
+def make_pip_image(engine: Engine, base: str, folder: Path, tools: Path) -> str:
+    """Return an image of *base* with pip in its Python, as Python's own images have it.
+
+    pip's version is that of *tools*.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = (tools / "python", "-m", "pip")
+    version = run(*pip, "--version").split()[1]
+    run(*pip, "download", "--quiet", "--no-deps", "--dest", folder, f"pip=={version}")
+    (wheel,) = folder.iterdir()
+    (folder / "Dockerfile").write_text(
+        f"FROM {base}\nUSER 0:0\nENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore\n"
+        f"RUN --mount=type=bind,target=/context PYTHONPATH=/context/{wheel.name}"
+        f" python3 -m pip install --no-index /context/{wheel.name}"
+        " && command -v python || ln -s python3 /usr/local/bin/python\n",
+        "utf-8",
+    )
+    files = [ContextFile.from_file(name, folder / name) for name in ("Dockerfile", wheel.name)]
+    image = engine.build_files(files, BuildRequest("none", LINUX_AMD64.name), progress=SilentProgress())
+    reference = f"imagesync-bench-pip:{version}"
     engine.tag(image, reference)
     return reference
 
