@@ -53,8 +53,7 @@ class Interruption:
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
-        if sys.platform != "win32":
-            _interrupt_system_calls()
+        _interrupt_system_calls()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         code = _CODES[signal.Signals(number).name]
@@ -99,20 +98,22 @@ def _interrupt_system_calls() -> None:
     interrupted by a signal that comes right before it, or to another thread: the handler would wait for the
     call's end.
     """
+    if sys.platform == "win32":
+        return  # no signal interrupts a system call there
     # With a handler that does nothing, this signal makes the system call return EINTR; Python calls again.
     signal.signal(signal.SIGURG, lambda *_: None)
     received, descriptor = os.pipe()
     os.set_blocking(descriptor, False)
     signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
-    threading.Thread(target=_wake_main_thread, args=(received,), daemon=True).start()
+    threading.Thread(target=_wake_main_thread, args=(received, signal.SIGURG), daemon=True).start()
 
 
-def _wake_main_thread(received: int) -> None:
-    """Signal the main thread soon after each signal whose number is read from a pipe."""
+def _wake_main_thread(received: int, waking: int) -> None:
+    """Send the main thread the signal *waking* soon after any other, whose number is read from a pipe."""
     while number := os.read(received, 1):
-        if number[0] != signal.SIGURG:
+        if number[0] != waking:
             time.sleep(_AGAIN)
-            _signal_main_thread(signal.SIGURG)
+            _signal_main_thread(waking)
 
 
 def _signal_main_thread(number: int) -> None:
