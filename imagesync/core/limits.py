@@ -30,6 +30,10 @@ REPODATA: Final = 2 << 30
 """Bytes of a decompressed file of a conda channel's repodata."""
 REPODATA_SECONDS: Final = 900.0
 """For one request for repodata, from which bytes may come slowly."""
+OUTPUT: Final = 256 << 20
+"""Bytes that a container may print where its output is collected."""
+WHEEL: Final = 4 << 30
+"""Bytes of a wheel that is built in a container."""
 LABEL: Final = 64 << 20
 """Bytes of the decompressed value of an image's label."""
 LONGEST_PAUSE: Final = 60.0

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
 
+from imagesync.core.build_log import BuildLog, open_log, split_lines
 from imagesync.core.credentials import redact
 from imagesync.core.progress import Progress, Severity, Task
 from imagesync.errors import BuildError
@@ -47,7 +47,7 @@ class Steps:
     def __init__(self, *, progress: Progress, log: Path | None) -> None:
         self._progress = progress
         self._log_path = log
-        self._log: TextIO | None = None
+        self._log: BuildLog | None = None
         self._steps: dict[str, _Step] = {}
         self._failed: tuple[str, str] | None = None
         self._task: Task | None = None
@@ -56,9 +56,7 @@ class Steps:
 
     def __enter__(self) -> Steps:
         if self._log_path is not None:
-            self._log = self._exits.enter_context(
-                self._log_path.open("w", encoding="utf-8", errors="replace")
-            )
+            self._log = self._exits.enter_context(open_log(self._log_path))
         return self
 
     def __exit__(
@@ -105,7 +103,7 @@ class Steps:
     def output(self, key: str, text: str) -> None:
         """Add a piece of a step's output, which may end in the middle of a line."""
         step = self._steps[key]
-        *lines, step.unfinished = (step.unfinished + text).split("\n")
+        lines, step.unfinished = split_lines(step.unfinished + text)
         for line in lines:
             self._line(step, line)
 
@@ -174,8 +172,7 @@ class Steps:
 
     def _write(self, text: str) -> None:
         if self._log is not None:
-            self._log.write(redact(text) + "\n")
-            self._log.flush()
+            self._log.line(text)
 
 
 def _shortened(label: str) -> str:

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
+from imagesync.core.limits import OUTPUT
 from imagesync.engine.abandoned import process_labels
 from imagesync.engine.client import engine_errors
 from imagesync.engine.liveness import gone, wait_for_exit, watched
@@ -183,11 +184,13 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
     Raises
     ------
     EngineError
-        The container can't be started, or didn't end in time.
+        The container can't be started, didn't end in time, or printed too much.
     """
     collected: dict[Literal["stdout", "stderr"], bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
 
     def collect(stream: Literal["stdout", "stderr"], data: bytes) -> None:
+        if len(collected[stream]) + len(data) > OUTPUT:
+            raise EngineError(f"{request.command[0]} in {request.image} printed more than {OUTPUT} bytes.")
         collected[stream] += data
 
     end = time.monotonic() + (inf if request.timeout is None else request.timeout)

@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
+from imagesync.core.limits import WHEEL
 from imagesync.engine.build_context import BuildRequest, dockerfile_quote
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
-from imagesync.errors import BuildError, EngineError
+from imagesync.errors import BuildError, EngineError, WheelError
 from imagesync.image.built_image import Image
 from imagesync.image.options import run_lines
 from imagesync.image_layout import Label
@@ -256,14 +257,18 @@ class EngineContainer:
         ------
         EngineError
             There is no engine, the container can't be started, or doesn't end within an hour.
+        WheelError
+            It prints more than a wheel may have.
         """
         answer = bytearray()
 
         def receive(stream: Literal["stdout", "stderr"], piece: bytes) -> None:
-            if stream == "stdout":
-                answer.extend(piece)
-            else:
+            if stream == "stderr":
                 log(piece)
+            elif len(answer) + len(piece) > WHEEL:
+                raise WheelError(f"it answers with more than the {WHEEL} bytes that a wheel may have")
+            else:
+                answer.extend(piece)
 
         with self._guard:
             if self._made is None:

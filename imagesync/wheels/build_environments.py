@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import subprocess
 import threading
-from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from imagesync.core.build_log import LONGEST, BuildLog
 from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
 from imagesync.scan.pip_commands import Installer
@@ -22,12 +21,8 @@ if TYPE_CHECKING:
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.build_requirements import BuildPins, InstalledRequirements
 
-_LOG_END = 25
-_LONGEST = 8192  # bytes of a line
-_NOT_IN_URLS = (b" ", b"\t", b'"', b"'", b"<", b">")
 _PIPE = 1 << 16  # bytes that a pipe holds, on Linux
 _DRAIN = 3.0  # seconds for reading them on a busy machine
-_MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([^'.]+)")
 # Variables of the environment that imagesync runs in, or that the user has activated.
 PYTHON_VARIABLES = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX"})
 
@@ -71,12 +66,16 @@ class BuildRequest:
 
 
 class Runner:
-    """Runs commands with their output in the log, without credentials."""
+    """Runs commands with their output in the log.
 
-    def __init__(self, log: IO[str]) -> None:
-        self._log = log
-        self.end: deque[str] = deque(maxlen=_LOG_END)
-        self.missing_module = ""
+    Parameters
+    ----------
+    log
+        Gets the output of all commands.
+    """
+
+    def __init__(self, log: BuildLog) -> None:
+        self.log = log
 
     def __call__(self, command: Sequence[str], *, cwd: str | None, environ: Mapping[str, str]) -> None:
         """Run *command*; raise ``CalledProcessError`` if it fails."""
@@ -90,7 +89,7 @@ class Runner:
             bufsize=0,
         )
         assert process.stdout is not None  # noqa: S101  for the type checker
-        output = _Output(process.stdout, self.note)
+        output = _Output(process.stdout, self.log)
         output.start()
         try:
             process.wait()
@@ -105,28 +104,19 @@ class Runner:
         if process.returncode != 0:
             raise subprocess.CalledProcessError(process.returncode, list(command))
 
-    def note(self, line: str) -> None:
-        """Write a line to the log."""
-        clean = redact(line)
-        self._log.write(clean)
-        self.end.append(clean.rstrip()[:_LONGEST])
-        if (match := _MISSING_MODULE.search(clean)) is not None:
-            self.missing_module = match[1]
-
 
 class _Output(threading.Thread):
-    """Reads the output of a command, in lines.
+    """Reads the output of a command.
 
     It is a thread because a process that the command leaves behind, such as a compiler's cache, keeps the
     pipe open.
     """
 
-    def __init__(self, pipe: IO[bytes], note: Callable[[str], None]) -> None:
+    def __init__(self, pipe: IO[bytes], log: BuildLog) -> None:
         super().__init__(daemon=True)
         self.error: OSError | None = None
         self._pipe = pipe
-        self._note = note
-        self._pending = b""
+        self._log = log
         self._has_ended = threading.Event()
         self._is_over = threading.Event()
 
@@ -135,8 +125,7 @@ class _Output(threading.Thread):
         self._has_ended.set()
         self.join(_DRAIN)
         self._is_over.set()
-        if self._pending and self.error is None:  # a last line without an end
-            self._note(self._pending.decode("utf-8", "replace"))
+        self._log.end_line()
 
     def run(self) -> None:
         """Read to the end of the output."""
@@ -144,26 +133,12 @@ class _Output(threading.Thread):
         try:
             # A process that was left behind and prints on is ended by the pipe's end.
             with self._pipe as pipe:
-                while left > 0 and (piece := pipe.read(_LONGEST)) and not self._is_over.is_set():
+                while left > 0 and (piece := pipe.read(LONGEST)) and not self._is_over.is_set():
                     if self._has_ended.is_set():
                         left -= len(piece)
-                    lines, self._pending = _split(self._pending + piece)
-                    for line in lines:
-                        self._note(line)
+                    self._log.feed(piece)
         except OSError as error:  # the log can't be written
             self.error = error
-
-
-def _split(output: bytes) -> tuple[list[str], bytes]:
-    """Return the lines of *output*, a very long one in pieces, and the rest behind them."""
-    *lines, rest = output.split(b"\n")
-    lines = [line + b"\n" for line in lines]
-    if len(rest) >= _LONGEST:
-        # Not in the middle of a URL, whose credentials wouldn't be recognised.
-        end = max(rest.rfind(character) for character in _NOT_IN_URLS) + 1 or len(rest)
-        lines.append(rest[:end])
-        rest = rest[end:]
-    return [line.decode("utf-8", "replace") for line in lines], rest
 
 
 class IsolatedEnvironment:
@@ -200,7 +175,7 @@ class IsolatedEnvironment:
         if not requirements:
             return
         self._refuse_options(requirements)
-        self._run.note(f"Installing {', '.join(sorted(requirements))}\n")
+        self._run.log.line(f"Installing {', '.join(sorted(requirements))}")
         if self._install_again(requirements):
             return
         indexes = self._request.indexes

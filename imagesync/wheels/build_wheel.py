@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.build_log import BuildLog, open_log
 from imagesync.core.credentials import redact
 from imagesync.core.files import parse_toml
 from imagesync.core.progress import Severity
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 # What reading an answer raises: a back-end may answer with whatever JSON can hold.
 _UNEXPECTED = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
+_LARGEST_ANSWER = 16 << 20
 # The earliest time that zip supports.
 SOURCE_DATE_EPOCH = "315532800"
 
@@ -48,10 +51,9 @@ def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> P
     """
     from build import BuildException, ProjectBuilder
 
-    request.log.parent.mkdir(parents=True, exist_ok=True)
     place = output.parent / "environment"
     place.mkdir(parents=True)
-    with request.log.open("w", encoding="utf-8") as log:
+    with open_log(request.log) as log:
         run = Runner(log)
         warnings: list[str] = []
         environment = (
@@ -72,22 +74,23 @@ def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> P
             warnings.extend(_take_warnings(Path(cmd[-1], "output.json")))
 
         try:
+            # Before the backend runs, which may change what is in the source tree.
+            settings = _backend_settings(request.source, output.parent / "backend")
             environment.create()
             builder = ProjectBuilder(request.source, environment.python_executable, call_hook)
             environment.install(builder.build_system_requires)
             environment.install(builder.get_requires_for_build("wheel"))
-            settings = _backend_settings(request.source, output.parent / "backend")
             wheel = Path(builder.build("wheel", output, settings))
             if wheel.parent != output or not wheel.is_file():
                 raise OSError(f"its back-end has made no file {wheel.name[:200]!r}")  # noqa: TRY301
         except (BuildException, subprocess.CalledProcessError, OSError, *_UNEXPECTED) as error:
-            raise _failure(request, error, run) from error
+            raise _failure(request, error, log) from error
         except Exception as error:
             # BuildBackendException and the errors of pyproject_hooks have no public base.
             if type(error).__module__.partition(".")[0] not in ("build", "pyproject_hooks"):
                 raise
-            raise _failure(request, error, run) from error
-        _report(dict.fromkeys(warnings), request, run, progress)
+            raise _failure(request, error, log) from error
+        _report(dict.fromkeys(warnings), request, log, progress)
         return wheel
 
 
@@ -114,7 +117,18 @@ def _take_warnings(output: Path) -> list[str]:
     """Return the warnings in the answer of a hook, and remove them from it.
 
     pyproject_hooks would issue them again in this process, without the name of the package.
+
+    Raises
+    ------
+    OSError
+        There is no answer, or something else in its place, which pyproject_hooks would read all the same.
     """
+    try:
+        state = output.lstat()
+    except OSError as error:
+        raise OSError("its back-end has ended without an answer") from error
+    if not stat.S_ISREG(state.st_mode) or state.st_size > _LARGEST_ANSWER:
+        raise OSError("its back-end has put something else in place of its answer")
     try:
         answer = json.loads(output.read_text(encoding="utf-8"))
         found = [str(warning["message"]) for warning in answer.pop("warnings", ())]
@@ -124,11 +138,11 @@ def _take_warnings(output: Path) -> list[str]:
     return found
 
 
-def _report(warnings: Collection[str], request: BuildRequest, run: Runner, progress: Progress) -> None:
+def _report(warnings: Collection[str], request: BuildRequest, log: BuildLog, progress: Progress) -> None:
     if not warnings:
         return
     for warning in warnings:
-        run.note(f"warning: {warning.strip()}\n")
+        log.line(f"warning: {warning.strip()}")
     lines = (line.strip(" *!") for line in next(iter(warnings)).splitlines())
     first = redact(next(filter(None, lines), ""))
     more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
@@ -161,15 +175,15 @@ def _backend_environ(request: BuildRequest) -> dict[str, str]:
     return environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
 
 
-def _failure(request: BuildRequest, error: Exception, run: Runner) -> WheelError:
+def _failure(request: BuildRequest, error: Exception, log: BuildLog) -> WheelError:
     # The error of a backend that can't be imported is in the exception, not in the log.
     for line in getattr(getattr(error, "exception", error), "traceback", "").splitlines():
-        run.note(f"{line}\n")
+        log.line(line)
     reason = "" if isinstance(error, subprocess.CalledProcessError) else redact(str(error))
-    failed = failure(request.name, request.version, run.end, request.log, reason=reason)
-    if not run.missing_module:
+    failed = failure(request.name, request.version, log.end, request.log, reason=reason)
+    if not log.missing_module:
         return failed
-    return ModuleMissing(failed.message, hint=failed.hint, module=run.missing_module)
+    return ModuleMissing(failed.message, hint=failed.hint, module=log.missing_module)
 
 
 def failure(name: str, version: str, end: Iterable[str], log: Path, *, reason: str = "") -> WheelError:

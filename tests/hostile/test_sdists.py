@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.build_log import LONGEST, MOST
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import WheelError
@@ -43,10 +44,21 @@ LEAVE = (
     " pathlib.Path(os.environ['LEFT']).write_text(str(subprocess.Popen({}).pid))"
 )
 ANSWER = "pathlib.Path(sys.argv[2], 'output.json').write_text({!r}); os._exit(0)"
+INSTEAD = "answer = os.path.join(sys.argv[2], 'output.json'); {}; os._exit(0)"
+PIPE = """
+def get_requires_for_build_wheel(config_settings=None):
+    os.remove("pyproject.toml")
+    os.mkfifo("pyproject.toml")
+    return []
+"""
 # What the back-end does, and whether there is a wheel afterwards.
 LIES = {
     "prints 50 MB": (f"os.write(1, b'x' * (50 << 20)); {GOOD}", True),
     "prints a password in a long line": (f"print('\"https://u:pass-canary@host/\"' * 2000); {GOOD}", True),
+    "prints 100 MB of lines": (
+        f"[os.write(1, b'a line of text\\n' * 70000) for _ in range(100)]; {GOOD}",
+        True,
+    ),
     "prints no UTF-8": (f"os.write(1, bytes(range(256)) * 9); {GOOD}", True),
     "closes its output": (f"os.close(1); os.close(2); {GOOD}", True),
     "leaves a process": (f"{LEAVE.format(['sleep', '600'])}; {GOOD}", True),
@@ -57,6 +69,14 @@ LIES = {
     "answers without a result": (ANSWER.format("{}"), False),
     "answers with a list": (ANSWER.format("[]"), False),
     "answers with depth": (ANSWER.format("[" * 20000), False),
+    "answers with a pipe": (INSTEAD.format("os.mkfifo(answer)"), False),
+    "answers with a folder": (INSTEAD.format("os.mkdir(answer)"), False),
+    "answers with a device": (INSTEAD.format("os.symlink('/dev/zero', answer)"), False),
+    "answers with 100 MB": (INSTEAD.format("open(answer, 'w').write('[' + ' ' * (100 << 20) + ']')"), False),
+    "makes a pipe of its settings": (
+        f"os.remove('pyproject.toml'); os.mkfifo('pyproject.toml'); {GOOD}",
+        True,
+    ),
     "returns nothing": ("return None", False),
     "returns a number": ("return 5", False),
     "returns no file": ("return NAME", False),
@@ -72,7 +92,12 @@ LIES = {
     "returns a long name": ("return 'x' * 100_000", False),
     "raises with odd text": ("raise ValueError('\\udc80\\0\\x1b[2J' * 1000)", False),
 }
-SAMPLE = ["leaves a process that prints without an end", "answers without a result", "returns a pipe"]
+SAMPLE = [
+    "answers with a pipe",
+    "leaves a process that prints without an end",
+    "answers without a result",
+    "returns a pipe",
+]
 
 
 @pytest.fixture
@@ -119,4 +144,5 @@ def test_back_end_that_lies_gives_a_wheel_or_an_error_of_ours(
     logs = [log.read_text() for log in store.root.rglob("*.log")]
     assert all("last words" in log for log in logs) or "last words" not in does
     assert logs
+    assert all(len(log) <= MOST + 30 * LONGEST for log in logs)
     assert not any("canary" in log for log in logs)

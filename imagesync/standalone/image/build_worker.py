@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -78,7 +79,7 @@ def _build(work: str, answer: BinaryIO) -> None:
         what = json.dumps([request["backend"], request["backend_path"], hook, argument, file])
         source = os.path.join(work, "source")
         subprocess.run([python, "-c", HOOK, what], cwd=source, env=environ, check=True)
-        with open(file, encoding="utf-8") as stream:
+        with _open(file) as stream:
             return json.load(stream)
 
     wanted = call("get_requires_for_build_wheel")
@@ -90,8 +91,15 @@ def _build(work: str, answer: BinaryIO) -> None:
     os.makedirs(output)  # noqa: PTH103
     name = str(call("build_wheel", output))
     answer.write(json.dumps({"wheel": name}).encode() + b"\n")
-    with open(os.path.join(output, name), "rb") as wheel:
-        answer.write(wheel.read())
+    with _open(os.path.join(output, name)) as wheel:
+        shutil.copyfileobj(wheel, answer)
+
+
+def _open(path: str) -> BinaryIO:
+    """Open a file that the backend has made; a named pipe would wait for a writer."""
+    if os.path.islink(path) or not os.path.isfile(path):  # noqa: PTH113, PTH114
+        raise OSError("The backend has made no file " + path)
+    return open(path, "rb")
 
 
 if __name__ == "__main__":

@@ -9,18 +9,20 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from packaging.requirements import Requirement
+from packaging.utils import parse_wheel_filename
 
 from imagesync.core.archive_members import tar_member, without_owner
+from imagesync.core.build_log import open_log
 from imagesync.core.credentials import redact
 from imagesync.core.files import parse_toml
 from imagesync.core.progress import Progress
+from imagesync.core.strict_json import load_json
 from imagesync.errors import FetchError, HashMismatch, LockError, WheelError
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.lock import Target
@@ -35,7 +37,6 @@ from imagesync.wheels.build_wheel import SOURCE_DATE_EPOCH, failure
 
 # The backend's further requirements may add more of them; more rounds mean a circle.
 _ROUNDS = 3
-_LOG_END = 25
 # The default of PEP 517.
 _LEGACY = {"requires": ["setuptools>=40.8.0"], "build-backend": "setuptools.build_meta:__legacy__"}
 
@@ -48,7 +49,13 @@ class Container(Protocol):
         """Return an identifier of the build environment, such as the hash of the base image."""
 
     def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
-        """Run *script* with the image's interpreter, stderr to *log*; return the exit code and stdout."""
+        """Run *script* with the image's interpreter, stderr to *log*; return the exit code and stdout.
+
+        Raises
+        ------
+        WheelError
+            It prints more than a wheel may have.
+        """
 
 
 @dataclass(frozen=True)
@@ -104,17 +111,15 @@ class ContainerBuilder:
         """
         system = _build_system(source, package)
         requires: list[str] = list(system["requires"])
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", encoding="utf-8") as stream:
-            output_log = _Log(stream)
+        with open_log(log) as output_log:
             for _ in range(_ROUNDS):
-                output_log(f"Installing {', '.join(sorted(requires))}\n".encode())
+                output_log.line(f"Installing {', '.join(sorted(requires))}")
                 try:
                     wheels = self._requirements(requires, build_requirement)
                 except HashMismatch:
                     raise
                 except (LockError, FetchError) as error:
-                    output_log(f"{error.message}\n".encode())
+                    output_log.line(error.message)
                     raise failure(package.name, package.version, output_log.end, log) from error
                 request = {
                     "requires": requires,
@@ -129,17 +134,21 @@ class ContainerBuilder:
                 }
                 archive = _archive(request, source, wheels, self.uv())
                 script = program_text("image.build_worker")
-                exit_code, answer = self.container.run(script, stdin=archive, log=output_log)
+                try:
+                    exit_code, answer = self.container.run(script, stdin=archive, log=output_log.feed)
+                except WheelError as error:
+                    end, reason = output_log.end, error.message
+                    raise failure(package.name, package.version, end, log, reason=reason) from error
+                output_log.end_line()
                 if exit_code != 0:
                     raise failure(package.name, package.version, output_log.end, log)
-                header, _, content = answer.partition(b"\n")
-                result: dict[str, Any] = json.loads(header)
-                if "wheel" in result:
+                name, content, more = _answered(answer, package)
+                if name:
                     output.mkdir(parents=True, exist_ok=True)
-                    wheel = output / Path(result["wheel"]).name
+                    wheel = output / name
                     wheel.write_bytes(content)
                     return wheel
-                requires += result["requires"]
+                requires += more
         raise WheelError(
             f"{package.name} {package.version}: its build asks for other requirements each time: "
             f"{', '.join(requires)}",
@@ -180,20 +189,21 @@ class ContainerBuilder:
                     raise
 
 
-class _Log:
-    """Writes a log line by line, without credentials, and keeps its end."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-        self._rest = b""
-        self.end: deque[str] = deque(maxlen=_LOG_END)
-
-    def __call__(self, piece: bytes) -> None:
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
-            clean = redact(line.decode(errors="replace"))
-            self._stream.write(clean + "\n")
-            self.end.append(clean)
+def _answered(answer: bytes, package: LockedPackage) -> tuple[str, bytes, list[str]]:
+    """Return the file name and content of the wheel, or the requirements that the backend adds."""
+    header, _, content = answer.partition(b"\n")
+    try:
+        result = load_json(header)
+        if "wheel" not in result:
+            return "", b"", [str(requirement) for requirement in result["requires"]]
+        parse_wheel_filename(name := Path(result["wheel"]).name)
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
+        # The backend runs as the same user as what writes the answer.
+        raise WheelError(
+            f"{package.name} {package.version}: what its build in a container answers can't be used: "
+            f"{redact(str(error))[:200]}"
+        ) from error
+    return name, content, []
 
 
 def _build_system(source: Path, package: LockedPackage) -> Mapping[str, Any]:
