@@ -329,7 +329,7 @@ def make_pip_image(engine: Engine, base: str, folder: Path, tools: Path) -> str:
         f"FROM {base}\nUSER 0:0\nENV PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore\n"
         f"RUN --mount=type=bind,target=/context PYTHONPATH=/context/{wheel.name}"
         f" python3 -m pip install --no-index /context/{wheel.name}"
-        " && command -v python || ln -s python3 /usr/local/bin/python\n",
+        ' && ln -sf "$(command -v python3)" /usr/local/bin/python\n',
         "utf-8",
     )
     files = [ContextFile.from_file(name, folder / name) for name in ("Dockerfile", wheel.name)]
