@@ -11,7 +11,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # First: when a subpackage is imported, it takes the name of a function that is there already.
 import_module("imagesync.lock")
