@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.image_location import parse_location
 from imagesync.core.progress import Severity
-from imagesync.errors import BaseImageError, BuildError
+from imagesync.errors import BaseImageError
 from imagesync.image.base import target_of
 from imagesync.image.built_image import Image
-from imagesync.image.conda.layer import CondaPackages
 from imagesync.image.labels import image_labels
 from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import compression_of
@@ -212,7 +211,10 @@ class LayerBuilder:
         context, plan, lock = self.inputs.context, self.inputs.plan, packages.artifacts.lock
         base, cached, conda = self.finder.base, self.finder.cached, packages.conda
         verify_wheels(packages.wheels, lock)
-        self._refuse_scripts(conda)
+        for name in conda.scripts if conda is not None else ():
+            context.progress.line(
+                f"The post-link script of the conda package {name} is skipped", Severity.DEVIATION
+            )
         files = self._packages.files_of(packages)
         layers = write_environment(
             replace(
@@ -252,28 +254,6 @@ class LayerBuilder:
             created=self._created,
             elsewhere=cached.repository if cached is not None else None,
         )
-
-    def _refuse_scripts(self, packages: CondaPackages | None) -> None:
-        """Name the conda packages whose scripts are skipped.
-
-        Raises
-        ------
-        BuildError
-            One has a script that runs once it is installed, and none may be skipped.
-        """
-        if packages is None:
-            return
-        context = self.inputs.context
-        if packages.scripts and not context.settings.skip_scripts:
-            raise BuildError(
-                "Conda packages have post-link scripts, which need a running container: "
-                + ", ".join(packages.scripts),
-                hint="Build with an engine (--builder docker), or without what they do (--skip-scripts).",
-            )
-        for name in packages.scripts:
-            context.progress.line(
-                f"The post-link script of the conda package {name} is skipped", Severity.DEVIATION
-            )
 
     def _workdir(self) -> tuple[str, int, int] | None:
         """Return the working directory with the ids of its owner, unless it's the home."""

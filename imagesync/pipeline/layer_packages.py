@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from imagesync.errors import ImagesyncError, StoreError
+from imagesync.errors import BuildError, ImagesyncError, StoreError
 from imagesync.image.conda.layer import CondaPackages, conda_packages
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.conda_parts import conda_paths
@@ -89,7 +89,13 @@ class PackageSource:
     cached: CachedLayers | None
 
     def fetch(self) -> LayerPackages:
-        """Return the packages of the image: those whose parts are known aren't fetched."""
+        """Return the packages of the image: those whose parts are known aren't fetched.
+
+        Raises
+        ------
+        BuildError
+            A conda package has a post-link script, and none may be skipped.
+        """
         found = ((package.name, self._known_wheel(package)) for package in self.lock.packages)
         wheels = {name: wheel for name, wheel in found if wheel is not None}
         known = ((package.name, self._known_conda(package)) for package in self.lock.conda)
@@ -238,7 +244,15 @@ class PackageSource:
             shared_files=self.inputs.shared_conda_files or {},
             all_bytecode=True,
             known={name: each.content for name, each in known.items()},
+            check_scripts=self._refuse_scripts,
         )
+
+    def _refuse_scripts(self, names: tuple[str, ...]) -> None:
+        if names and not self.inputs.context.settings.skip_scripts:
+            raise BuildError(
+                f"Conda packages have post-link scripts, which need a running container: {', '.join(names)}",
+                hint="Build with an engine (--builder docker), or without what they do (--skip-scripts).",
+            )
 
     def _wheel_parts(self, wheels: Wheels, kind: Kind, artifacts: Artifacts) -> list[WheelPart]:
         lock, digests = artifacts.lock, artifacts.locked_digests

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,16 +92,50 @@ def test_conda_environment_with_wheels_becomes_an_image(
     assert "CONDA_SHLVL" not in container.variables
 
 
-def test_image_of_conda_is_the_same_from_an_empty_store(
+def test_image_of_conda_is_the_same_from_an_empty_store_and_from_parts_without_archives(
     oci_cli: CommandLine, channel: Path, tmp_path: Path
 ) -> None:
-    local = make_conda_environment(channel, ["python", "greeter"], tmp_path / "env")
+    local = make_conda_environment(channel, ["python", "greeter", "anvil"], tmp_path / "env")
     cli = oci_cli.with_environ(**local.activated)
-    reference = cli("build").reference
-    first = ImageLayout(Path(cli.environ["IMAGESYNC_CACHE_DIR"]) / "images").index().find(reference)
-    other = cli.with_environ(IMAGESYNC_CACHE_DIR=tmp_path / "cold", TZ="Pacific/Kiritimati", LC_ALL="C")
+    refused = cli.run("build")
+    assert refused.returncode == 1
+    assert "post-link scripts, which need a running container: anvil" in refused.stderr
+    assert "Compiling bytecode" not in refused.stderr
+    reference = cli("build", "--skip-scripts").reference
+    store = Path(cli.environ["IMAGESYNC_CACHE_DIR"])
+    first = ImageLayout(store / "images").index().find(reference)
+    assert first is not None
+    other = cli.with_environ(
+        IMAGESYNC_CACHE_DIR=tmp_path / "cold",
+        IMAGESYNC_SKIP_SCRIPTS="true",
+        TZ="Pacific/Kiritimati",
+        LC_ALL="C",
+    )
     assert other("build").reference == reference
     assert ImageLayout(tmp_path / "cold" / "images").index().find(reference) == first
+    before = archives_in(tmp_path / "cold")
+    removed = other("cache", "prune", "--archives", "--format", "json").json()
+    # Each package's archive, and the bytecode of those that have modules.
+    assert removed["files"] > before == len(list(local.records.glob("*.json")))
+    assert archives_in(tmp_path / "cold") == 0
+    for entry in (tmp_path / "cold" / "layers").glob("*.json"):
+        if '"layer"' in entry.read_text()[:40]:
+            entry.unlink()
+    again = other("build", "--no-cache", "--output", "oci:image:latest")
+    assert "Writing conda packages" not in again.stderr
+    assert archives_in(tmp_path / "cold") == 0
+    found = ImageLayout(other.cwd / "image").index().find("latest")
+    assert found is not None
+    assert found.digest == first.digest
+
+
+def archives_in(store: Path) -> int:
+    """Return how many conda archives a store has."""
+    return sum(
+        "metadata.json" in zipfile.ZipFile(path).namelist()
+        for path in (store / "blobs").rglob("*")
+        if path.is_file() and zipfile.is_zipfile(path)
+    )
 
 
 def test_environment_of_pip_gets_the_python_of_a_channel(oci_cli: CommandLine, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -171,6 +171,7 @@ def conda_packages(
     shared_files: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
     all_bytecode: bool = False,
     known: Mapping[str, ArchiveFiles] = MappingProxyType({}),
+    check_scripts: Callable[[tuple[str, ...]], None] | None = None,
 ) -> CondaPackages:
     """Return the conda packages of *lock*.
 
@@ -196,6 +197,8 @@ def conda_packages(
     known
         The files of packages, by their conda names, whose archives aren't here because others have installed
         them: nothing of these is compiled.
+    check_scripts
+        Called with the names of packages with a post-link script, before anything is compiled; it may raise.
 
     Raises
     ------
@@ -211,6 +214,9 @@ def conda_packages(
     read = read_archive_files(packages_here, archives_here, minor=minor, store=store)
     found = {**known, **dict(zip((package.name for package in packages_here), read, strict=True))}
     contents = {package.name: found[package.name] for package in packages}
+    scripts = tuple(name for name, each in contents.items() if each.has_post_link)
+    if check_scripts is not None:
+        check_scripts(scripts)
     installed = _in_image(shared_files, minor=minor)
     owners = owners_of_shared(contents, installed)
     refuse_file_conflicts(contents, wheels, minor=minor, owners=owners)
@@ -238,7 +244,7 @@ def conda_packages(
         )
         if modules
         else (),
-        scripts=tuple(name for name, each in contents.items() if each.has_post_link),
+        scripts=scripts,
         activates=any(each.has_activation for each in contents.values()),
     )
 
