@@ -159,3 +159,18 @@ def test_damaged_layer_is_made_again_and_a_damaged_part_removed(tmp_path: Path) 
         )
     assert "run the command again" in str(caught.value)
     assert not kept.stored.path.exists()
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_layers_are_the_same_by_any_number_of_workers(tmp_path: Path, name: str) -> None:
+    compression, written = compression_of(name), set()
+    for workers in (1, 2, 4):
+        store = Store(tmp_path / str(workers))
+        parts = PartStore(store, compression)
+        layers = [
+            (title, [parts.get(part(f"{title}{number}", bytes(range(256)) * 100)) for number in range(3)])
+            for title in ("a", "b", "c", "d")
+        ]
+        made = write_layers(layers, below={}, store=store, compression=compression, workers=workers)
+        written.add(tuple((layer.blob.digest, layer.diff_id) for layer in made))
+    assert len(written) == 1
