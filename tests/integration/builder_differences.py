@@ -20,12 +20,12 @@ from imagesync.registry.oci_layout import ImageLayout
 FOLDERS = ("opt/env", "home/imagesync")
 ALLOWED_FILES = {
     r".*\.dist-info/uv_cache\.json": "has the time at which uv stored the wheel",
-    r".*\.dist-info/RECORD": "without uv_cache.json; that of a local wheel is sorted",
     r".*\.dist-info/(INSTALLER|REQUESTED)": "PyPA's installer installs local wheels there",
-    r"opt/env/share/imagesync/environment\.json": "names the image, whose hash covers the base image",
     r"opt/env/share/anvil(/linked)?": "a post-link script writes it, which nobody runs here",
 }
 """Paths that may differ, each with the reason."""
+UNRECORDED = ("/uv_cache.json", "/INSTALLER", "/REQUESTED", "/RECORD")
+"""Files of .dist-info whose lines of RECORD follow from the above; RECORD of a local wheel is sorted."""
 ALLOWED_LABELS = {
     "dev.imagesync.base": "only an engine has base images under that name",
     "dev.imagesync.base-hash": "as above",
@@ -45,6 +45,8 @@ ALLOWED_VARIABLES = {
     "COMPASS_MODE": "a package declares it for the activation",
 }
 """Variables that may be missing, each with the reason."""
+HASHED_FILE = "opt/env/share/imagesync/environment.json"
+"""A file with the image's hash, which covers the base image; with another base it differs."""
 HASHED = {
     "dev.imagesync.environment-hash",
     "dev.imagesync.inventory",
@@ -64,7 +66,9 @@ for root in sys.argv[1:]:
             if stat.S_ISLNK(state.st_mode):
                 content = os.readlink(path)
             elif stat.S_ISREG(state.st_mode):
-                content = hashlib.sha256(open(path, "rb").read()).hexdigest()
+                content = open(path, "rb").read()
+                is_record = path.endswith(".dist-info/RECORD")
+                content = content.decode() if is_record else hashlib.sha256(content).hexdigest()
             mode = "link" if stat.S_ISLNK(state.st_mode) else stat.filemode(state.st_mode)
             tree[path[1:]] = [mode, state.st_uid, state.st_gid, content]
 print(json.dumps(tree))
@@ -79,17 +83,19 @@ def image_of_layout(folder: Path) -> OCIImage:
     return layout.image(found)
 
 
-def differing_files(client: docker.DockerClient, reference: str, image: OCIImage) -> dict[str, Any]:
+def differing_files(
+    client: docker.DockerClient, reference: str, image: OCIImage, *, same_base: bool
+) -> dict[str, Any]:
     """Return the files that differ, and mustn't, with what each image has."""
     output = client.containers.run(
         reference, ["python", "-IB", "-c", TREE, *FOLDERS], remove=True, user="0:0", network_mode="none"
     )
-    theirs: dict[str, list[object]] = json.loads(output)
-    ours = dict(_tree(image))
+    theirs = _with_sorted_records(json.loads(output))
+    ours = _with_sorted_records(dict(_tree(image)))
     return {
         path: (theirs.get(path), ours.get(path))
         for path in sorted({*theirs, *ours})
-        if theirs.get(path) != ours.get(path) and not _is_allowed(path)
+        if theirs.get(path) != ours.get(path) and not _is_allowed(path) and (same_base or path != HASHED_FILE)
     }
 
 
@@ -118,6 +124,22 @@ def _without(values: Mapping[str, str], allowed: set[str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if name not in allowed and value}
 
 
+def _content(path: str, data: bytes) -> str:
+    """Return the text of a RECORD, and the digest of any other file, as :data:`TREE` does."""
+    return data.decode() if path.endswith(".dist-info/RECORD") else hashlib.sha256(data).hexdigest()
+
+
+def _with_sorted_records(tree: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    return {
+        path: [*state, _sorted_lines(content) if path.endswith(".dist-info/RECORD") else content]
+        for path, (*state, content) in tree.items()
+    }
+
+
+def _sorted_lines(record: str) -> list[str]:
+    return sorted(line for line in record.splitlines() if not line.partition(",")[0].endswith(UNRECORDED))
+
+
 def _is_allowed(path: str) -> bool:
     return any(re.fullmatch(pattern, path) for pattern in ALLOWED_FILES)
 
@@ -134,6 +156,6 @@ def _tree(image: OCIImage) -> Iterator[tuple[str, list[object]]]:
                 if member.isfile():
                     file = archive.extractfile(member)
                     assert file is not None
-                    content = hashlib.sha256(file.read()).hexdigest()
+                    content = _content(path, file.read())
                 text = "link" if member.issym() else kind + mode[1:]
                 yield path, [text, member.uid, member.gid, content]
