@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.background import BackgroundCall
-from imagesync.core.progress import Severity, SilentProgress
+from imagesync.core.progress import Severity, SilentProgress, slow_task
 from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
@@ -32,9 +32,10 @@ from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
 
 if TYPE_CHECKING:
-    from imagesync.core.progress import Progress, Task
+    from imagesync.core.progress import Progress, Task, Unit
 
 _FORMAT = 4  # raised when the same wheel would give another archive
+_LABEL = "Compiling bytecode"
 _MOST_WORKERS = 8
 
 OnCompiled = Callable[[StoredFile, StoredFile], None]
@@ -84,11 +85,14 @@ def compile_bytecode(
     executable = find_compiler(python, target.minor)
     if executable is None:
         return ()
-    total = len(wheels) if isinstance(wheels, Sequence) else None
     with ExitStack() as stack:
         workers = stack.enter_context(_workers(executable))
         folder = stack.enter_context(scratch_folder("pyc"))
-        task = stack.enter_context(progress.task("Compiling bytecode", total=total, unit="packages"))
+        task = stack.enter_context(
+            slow_task(progress, _LABEL, total=len(wheels), unit="packages")
+            if isinstance(wheels, Sequence)
+            else progress.task(_LABEL, total=None, unit="packages")
+        )
         compiler = _Compiler(
             workers,
             _magic(executable, workers),
@@ -101,21 +105,24 @@ def compile_bytecode(
             progress,
             converts,
         )
+        waiting: queue.PriorityQueue[tuple[int, int, StoredFile]] = queue.PriorityQueue()
+
+        def compile_largest() -> tuple[int, StoredFile | None]:
+            _, index, wheel = waiting.get_nowait()
+            archive = compiler.compile(wheel)
+            if archive is not None:
+                on_compiled(wheel, archive)
+            return index, archive
+
+        futures = []
         with WorkerPool(_worker_count(), thread_name_prefix="bytecode") as pool:
-            # The largest first, so that no worker has a long task at the end.
-            ordered = list(enumerate(wheels)) if total is not None else enumerate(wheels)
-            if isinstance(ordered, list):
-                ordered.sort(key=lambda item: -item[1].size)
-
-            def compile_one(wheel: StoredFile) -> StoredFile | None:
-                archive = compiler.compile(wheel)
-                if archive is not None:
-                    on_compiled(wheel, archive)
-                return archive
-
-            futures = {index: pool.submit(compile_one, wheel) for index, wheel in ordered}
-            archives = [futures[index].result() for index in sorted(futures)]
-    return tuple(archive for archive in archives if archive is not None)
+            for index, wheel in enumerate(wheels):
+                # The largest first, so that no worker has a long task at the end.
+                waiting.put((-wheel.size, index, wheel))
+                futures.append(pool.submit(compile_largest))
+            archives = dict(future.result() for future in futures)
+    found = (archives[index] for index in range(len(archives)))
+    return tuple(archive for archive in found if archive is not None)
 
 
 @contextmanager
@@ -128,46 +135,71 @@ def compiled_ahead(
     progress: Progress,
     on_compiled: OnCompiled = lambda *_: None,
 ) -> Iterator[Callable[[StoredFile], None]]:
-    """Give a function that compiles wheels in the background, so that a later call finds their archives.
+    """Give a function that compiles wheels in the background, from one thread, while others arrive.
 
-    At the end of the block no further wheel is begun: what is still to be compiled then is compiled by
-    :func:`compile_bytecode`, which shows it. The parameters are the same, and *progress* gets only lines.
+    At the end of the block all of them are compiled, and :func:`compile_bytecode` finds their archives. The
+    parameters are the same.
     """
-    arrived: queue.SimpleQueue[StoredFile | None] = queue.SimpleQueue()
+    if find_compiler(python, target.minor) is None:
+        yield lambda _: None
+        return
+    arrived: queue.SimpleQueue[StoredFile | _Ended | None] = queue.SimpleQueue()
+    opened: list[tuple[Task, BackgroundCall[tuple[StoredFile, ...]]]] = []
 
     def wheels() -> Iterator[StoredFile]:
         while (wheel := arrived.get()) is not None:
+            if isinstance(wheel, _Ended):
+                # Calls that haven't begun are cancelled by an error.
+                raise wheel
             yield wheel
-        # Calls that haven't begun are cancelled by an error.
-        raise _Ended
 
-    call = BackgroundCall(
-        lambda: compile_bytecode(
+    def compile_arrived(task: Task) -> tuple[StoredFile, ...]:
+        return compile_bytecode(
             wheels(),
             python=python,
             target=target,
             site_packages=site_packages,
             store=store,
-            progress=_Lines(progress),
+            progress=_OpenTaskProgress(progress, task),
             on_compiled=on_compiled,
         )
-    )
-    try:
-        yield arrived.put
-    finally:
+
+    with ExitStack() as stack:
+
+        def compile_wheel(wheel: StoredFile) -> None:
+            if not opened:
+                task = stack.enter_context(progress.task(_LABEL, total=0, unit="packages"))
+                opened.append((task, BackgroundCall(lambda: compile_arrived(task))))
+            opened[0][0].grow(1)
+            arrived.put(wheel)
+
+        try:
+            yield compile_wheel
+        except BaseException:
+            arrived.put(_Ended())
+            raise
         arrived.put(None)
-    # Errors come again where the archive is wanted.
-    with suppress(Exception):
-        call.result()
+        for _, call in opened:
+            # Errors come again where the archive is wanted.
+            with suppress(Exception):
+                call.result()
 
 
-class _Lines(SilentProgress):
-    """Progress that shows lines alone."""
+class _OpenTaskProgress(SilentProgress):
+    """Progress that shows lines, and whose only task is open already."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, task: Task) -> None:
         self._progress = progress
+        self._task = task
+
+    @contextmanager
+    def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
+        """Give the open task."""
+        del label, total, unit
+        yield self._task
 
     def line(self, text: str, severity: Severity = Severity.INFO) -> None:
+        """Print a line as it would be printed without the task."""
         self._progress.line(text, severity)
 
 

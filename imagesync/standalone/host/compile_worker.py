@@ -10,6 +10,7 @@ when a module takes too long.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import marshal
@@ -31,6 +32,8 @@ def main() -> None:
     """Answer requests until stdin ends."""
     warnings.simplefilter("ignore")
     bound_process(int(sys.argv[-1]))
+    # Code has no reference cycles, and looking for them takes a tenth of the time.
+    gc.disable()
     print(json.dumps({"magic": importlib.util.MAGIC_NUMBER.hex()}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)

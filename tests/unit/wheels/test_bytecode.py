@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -169,8 +170,20 @@ def test_wheels_are_compiled_as_an_iterator_yields_them(store: Store) -> None:
     assert [archive.filename for archive in archives] == [f"p{i}-1.0-py3-none-any.pyc.zip" for i in range(3)]
 
 
+def compiling_ahead(
+    store: Store, python: Interpreter
+) -> AbstractContextManager[Callable[[StoredFile], None]]:
+    return compiled_ahead(
+        python=python,
+        target=Target(LINUX_AMD64, f"{MINOR}.0", (2, 36)),
+        site_packages=SITE,
+        store=store,
+        progress=SilentProgress(),
+    )
+
+
 def test_wheel_is_compiled_while_others_arrive(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    (wheel,) = (store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl"),)
+    wheel = store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl")
     compiled, remember = threading.Event(), Store.remember
 
     def remembering(self: Store, key: str, stored: StoredFile) -> None:
@@ -178,14 +191,7 @@ def test_wheel_is_compiled_while_others_arrive(store: Store, monkeypatch: pytest
         compiled.set()
 
     monkeypatch.setattr(Store, "remember", remembering)
-    python, target = interpreter(sys.executable), Target(LINUX_AMD64, f"{MINOR}.0", (2, 36))
-    with compiled_ahead(
-        python=python,
-        target=target,
-        site_packages=SITE,
-        store=store,
-        progress=SilentProgress(),
-    ) as compile_wheel:
+    with compiling_ahead(store, interpreter(sys.executable)) as compile_wheel:
         compile_wheel(wheel)
         assert compiled.wait(60)
     compiled.clear()
@@ -194,18 +200,54 @@ def test_wheel_is_compiled_while_others_arrive(store: Store, monkeypatch: pytest
     assert archive.filename == "demo-1.0-py3-none-any.pyc.zip"
 
 
-def test_what_arrives_last_needs_no_wait(store: Store) -> None:
-    python, target = interpreter("/nowhere/python"), Target(LINUX_AMD64, f"{MINOR}.0", (2, 36))
+def test_what_has_arrived_is_compiled_at_the_end(store: Store) -> None:
     wheel = store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl")
-    # An interpreter that doesn't start is an error where its bytecode is wanted, and not before.
-    with compiled_ahead(
-        python=python,
-        target=target,
+    with compiling_ahead(store, interpreter(sys.executable)) as compile_wheel:
+        compile_wheel(wheel)
+    stored = set(store.root.rglob("*"))
+    compile_with(store, FILES)
+    assert not {path for path in store.root.rglob("*") if path.is_file()} - stored
+
+
+def test_failing_compiler_is_an_error_where_its_bytecode_is_wanted(store: Store) -> None:
+    wheel = store.add([make_wheel("demo", "1.0", files=FILES)[1]], filename="demo-1.0-py3-none-any.whl")
+    with compiling_ahead(store, interpreter("/nowhere/python")) as compile_wheel:
+        compile_wheel(wheel)
+
+
+def test_all_that_has_arrived_is_compiled_the_largest_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesync.wheels.bytecode._worker_count", lambda: 1)
+    lines = {"first": 1, "small": 10, "large": 3000, "medium": 200}
+    wheels = [
+        store.add([make_wheel(name, "1.0", files={f"{name}.py": b"f(1)\n" * count})[1]], filename=name)
+        for name, count in lines.items()
+    ]
+    compiled: list[str] = []
+    has_begun, have_arrived = threading.Event(), threading.Event()
+
+    def arriving() -> Iterator[StoredFile]:
+        yield wheels[0]
+        assert has_begun.wait(60)
+        yield from wheels[1:]
+        have_arrived.set()
+
+    def on_compiled(wheel: StoredFile, _: StoredFile) -> None:
+        compiled.append(wheel.filename)
+        has_begun.set()
+        assert have_arrived.wait(60)
+
+    compile_bytecode(
+        arriving(),
+        python=interpreter(sys.executable),
+        target=Target(LINUX_AMD64, f"{MINOR}.0", (2, 36)),
         site_packages=SITE,
         store=store,
         progress=SilentProgress(),
-    ) as compile_wheel:
-        compile_wheel(wheel)
+        on_compiled=on_compiled,
+    )
+    assert compiled == ["first", "large", "medium", "small"]
 
 
 def test_bytecode_depends_on_the_path_in_the_image(store: Store) -> None:
