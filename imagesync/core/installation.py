@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -111,7 +111,8 @@ def own_installation() -> Installation:
         # Nothing can be added there (PEP 668): imagesync moves into an environment of its own.
         installer = "uv tool"
     else:
-        installer = "uv" if find_spec("pip") is None else "pip"
+        # Not by all finders: that of setuptools warns when it is asked for pip.
+        installer = "uv" if PathFinder.find_spec("pip") is None else "pip"
     source, editable = _source()
     return Installation(installer, sys.executable, source, editable)
 

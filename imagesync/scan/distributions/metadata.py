@@ -211,11 +211,12 @@ def read_record(metadata_path: str) -> Iterator[tuple[str, str, int | None]]:
     """
     try:
         text = read_bytes(os.path.join(metadata_path, "RECORD")).decode("utf-8", "surrogateescape")
-        rows = list(csv.reader(text.splitlines()))
+        # CPython 3.10 reads no line with a null character, which no path has.
+        rows = list(csv.reader(line for line in text.splitlines() if "\0" not in line))
     except (OSError, csv.Error):
         return
     for row in rows:
-        if row and row[0] and "\0" not in row[0]:
+        if row and row[0]:
             digest = row[1] if len(row) > 1 else ""
             # No file has a size of 20 digits, and Python refuses to read one of thousands.
             size = int(row[2]) if len(row) > 2 and len(row[2]) < 20 and row[2].isdecimal() else None

@@ -316,7 +316,7 @@ class TestBuildCopy:
         def refuse(*_: object, **__: object) -> None:
             raise OSError(1314, "A required privilege is not held by the client")  # as on Windows
 
-        monkeypatch.setattr(os, "symlink", refuse)
+        monkeypatch.setattr(Path, "symlink_to", refuse)
         copy = copy_for_build(any_tree, tmp_path / "copy").folder
         assert (copy / "link").read_bytes() == (any_tree / "pkg/init.py").read_bytes()
         assert (copy / "outside").read_text() == "far"
