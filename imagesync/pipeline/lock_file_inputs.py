@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.progress import Severity
+from imagesync.errors import BaseImageError
 from imagesync.image_layout import ImageOptions
 from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of, lock_content
 from imagesync.pipeline.environment_plan import image_options
@@ -104,7 +105,7 @@ class LockFileInputs:
         selection = self.selection or Selection()
         read = read_lock(
             ReadRequest(
-                self.path, lambda: self._target, self.context.environ, self.context.platform, selection
+                self.path, self._target_with_python, self.context.environ, self.context.platform, selection
             )
         )
         if self._may_have_sources:
@@ -118,6 +119,14 @@ class LockFileInputs:
 
         base = self.base()
         return Target(self.context.platform, base.python_version, base.glibc)
+
+    def _target_with_python(self) -> Target:
+        if not self._target.python_version:
+            raise BaseImageError(
+                f"{self.path} is read for the Python of the base image {self.base().root}, which has none.",
+                hint="Name one that has it, as python:3.12-slim does, with --base.",
+            )
+        return self._target
 
     @property
     def _sources_key(self) -> str:

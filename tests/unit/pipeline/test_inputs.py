@@ -207,6 +207,16 @@ def test_lock_of_conda_lock_fits_a_base_with_or_without_a_python_of_condas(
     assert not lock.deviations
 
 
+def test_base_without_python_is_named_by_a_lock_file_that_depends_on_it(
+    context: Context, tmp_path: Path
+) -> None:
+    path = tmp_path / "pylock.toml"
+    path.write_text('lock-version = "1.0"\ncreated-by = "hand"\npackages = []\n')
+    base = BaseImage("b:1", "debian:12", "", "", "", "", (2, 36), "sha256:3")
+    with pytest.raises(BaseImageError, match="Python of the base image debian:12, which has none"):
+        _ = lock_file_inputs(path, context, base=lambda: base).lock_file
+
+
 def test_lock_for_another_python_is_said_of_the_lock_file(context: Context, tmp_path: Path) -> None:
     path = tmp_path / "pylock.toml"
     head = json.dumps({"format": 1, "python": "3.12.1", "glibc": "2.39"})
