@@ -27,7 +27,8 @@ help:
 demo: venv engine
 	@scripts/demo.sh
 
-test: venv engine
+test: venv
+	@scripts/engine.sh tests
 	@scripts/test-packages.sh
 	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python scripts/run_tests.py $(ARGS)
 
