@@ -25,10 +25,9 @@ PARTS = {
     "engine-alone": ("-m", "engine and alone", "tests/integration"),
     "without-engine": ("-m", "not engine", "--doctest-modules", "imagesync", "tests"),
 }
-# Most of its tests keep less than 1 GB at a time; folders of failed ones stay until the part ends.
-IN_MEMORY = "without-engine"
+# Most tests keep less than 1 GB at a time; what a part shares, and folders of failed tests, go at its end.
 MEMORY = Path("/dev/shm")
-MEMORY_NEEDED = 8 << 30
+MEMORY_NEEDED = {"without-engine": 8 << 30, "engine": 4 << 30, "engine-beside": 4 << 30}
 SHOWN = "engine"  # while it runs; the others' output follows at the end
 NOTABLE = ("FAILED ", "ERROR ", "SKIPPED ")
 NO_TESTS = 5  # pytest's exit code where its arguments select none
@@ -39,6 +38,7 @@ class Run:
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.codes: dict[str, int] = {}
+        self._in_memory = parts_in_memory()
         self._arguments = arguments
         self._running: list[subprocess.Popen[bytes]] = []
         self._is_interrupted = False
@@ -60,7 +60,7 @@ class Run:
     def _pytest(self, part: str) -> int:
         command = [sys.executable, "-m", "pytest", *PARTS[part], *self._arguments]
         with ExitStack() as stack:
-            if part == IN_MEMORY and has_memory():
+            if part in self._in_memory:
                 folder = stack.enter_context(
                     tempfile.TemporaryDirectory(prefix="imagesync-", dir=MEMORY, ignore_cleanup_errors=True)
                 )
@@ -87,20 +87,32 @@ class Run:
         return process.returncode
 
 
-def has_memory() -> bool:
-    """Return whether files can be kept in memory.
+def parts_in_memory() -> set[str]:
+    """Return the parts whose files can be kept in memory at the same time.
 
-    A part makes and removes some hundred thousand of them. An ext4 without a journal looks through those that
-    went in the last minutes for each that comes, which takes most of the time of making an environment.
+    A part makes and removes some hundred thousand of them. An ext4 without a journal looks through all those
+    that went in the last minutes for each that comes, which takes most of the time of making an environment.
     """
+    parts = set()
+    left = free_memory()
+    for part, needed in MEMORY_NEEDED.items():
+        if left >= needed:
+            parts.add(part)
+            left -= needed
+    return parts
+
+
+def free_memory() -> int:
+    """Return how many bytes of files memory has room for, and programs among them may run."""
     try:
         state = os.statvfs(MEMORY)
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
-        return False
+        return 0
+    if state.f_flag & os.ST_NOEXEC:
+        return 0
     (available,) = (int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
-    may_run = not state.f_flag & os.ST_NOEXEC
-    return may_run and min(available, state.f_bavail * state.f_frsize) >= MEMORY_NEEDED
+    return min(available, state.f_bavail * state.f_frsize)
 
 
 def log(part: str) -> Path:
