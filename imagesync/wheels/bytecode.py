@@ -15,6 +15,7 @@ import queue
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _FORMAT = 4  # raised when the same wheel would give another archive
 _LABEL = "Compiling bytecode"
+_SCRATCH = "pyc"
 _MOST_WORKERS = 8
 
 OnCompiled = Callable[[StoredFile, StoredFile], None]
@@ -53,6 +55,7 @@ def compile_bytecode(
     progress: Progress,
     converts: bool = False,
     on_compiled: OnCompiled = lambda *_: None,
+    folder: Path | None = None,
 ) -> tuple[StoredFile, ...]:
     """Return an archive with the bytecode of the modules of each of *wheels*, in their order.
 
@@ -74,6 +77,8 @@ def compile_bytecode(
         Whether bytecode beside the modules is known to be theirs, and is only made independent of times.
     on_compiled
         Called with each wheel and its archive, in the thread that has compiled it.
+    folder
+        For archives that are being written; by default a scratch folder.
 
     Returns
     -------
@@ -87,7 +92,8 @@ def compile_bytecode(
         return ()
     with ExitStack() as stack:
         workers = stack.enter_context(_workers(executable))
-        folder = stack.enter_context(scratch_folder("pyc"))
+        if folder is None:
+            folder = stack.enter_context(scratch_folder(_SCRATCH))
         task = stack.enter_context(
             slow_task(progress, _LABEL, total=len(wheels), unit="packages")
             if isinstance(wheels, Sequence)
@@ -145,6 +151,7 @@ def compiled_ahead(
         return
     arrived: queue.SimpleQueue[StoredFile | _Ended | None] = queue.SimpleQueue()
     opened: list[tuple[Task, BackgroundCall[tuple[StoredFile, ...]]]] = []
+    is_ended = threading.Event()
 
     def wheels() -> Iterator[StoredFile]:
         while (wheel := arrived.get()) is not None:
@@ -153,44 +160,49 @@ def compiled_ahead(
                 raise wheel
             yield wheel
 
-    def compile_arrived(task: Task) -> tuple[StoredFile, ...]:
+    def compile_arrived(task: Task, folder: Path) -> tuple[StoredFile, ...]:
         return compile_bytecode(
             wheels(),
             python=python,
             target=target,
             site_packages=site_packages,
             store=store,
-            progress=_OpenTaskProgress(progress, task),
+            progress=_OpenTaskProgress(progress, task, is_ended),
             on_compiled=on_compiled,
+            folder=folder,
         )
 
     with ExitStack() as stack:
 
         def compile_wheel(wheel: StoredFile) -> None:
             if not opened:
+                # Of this thread, because an interrupt doesn't wait for the other.
+                folder = stack.enter_context(scratch_folder(_SCRATCH))
                 task = stack.enter_context(progress.task(_LABEL, total=0, unit="packages"))
-                opened.append((task, BackgroundCall(lambda: compile_arrived(task))))
+                opened.append((task, BackgroundCall(lambda: compile_arrived(task, folder))))
             opened[0][0].grow(1)
             arrived.put(wheel)
 
         try:
             yield compile_wheel
+            arrived.put(None)
+            for _, call in opened:
+                # Errors come again where the archive is wanted.
+                with suppress(Exception):
+                    call.result()
         except BaseException:
+            is_ended.set()
             arrived.put(_Ended())
             raise
-        arrived.put(None)
-        for _, call in opened:
-            # Errors come again where the archive is wanted.
-            with suppress(Exception):
-                call.result()
 
 
 class _OpenTaskProgress(SilentProgress):
-    """Progress that shows lines, and whose only task is open already."""
+    """Progress that shows lines until it has ended, and whose only task is open already."""
 
-    def __init__(self, progress: Progress, task: Task) -> None:
+    def __init__(self, progress: Progress, task: Task, is_ended: threading.Event) -> None:
         self._progress = progress
         self._task = task
+        self._is_ended = is_ended
 
     @contextmanager
     def task(self, label: str, *, total: int | None, unit: Unit) -> Iterator[Task]:
@@ -200,7 +212,8 @@ class _OpenTaskProgress(SilentProgress):
 
     def line(self, text: str, severity: Severity = Severity.INFO) -> None:
         """Print a line as it would be printed without the task."""
-        self._progress.line(text, severity)
+        if not self._is_ended.is_set():
+            self._progress.line(text, severity)
 
 
 class _Ended(Exception):
