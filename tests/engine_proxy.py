@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,14 +42,22 @@ class EngineProxy:
         The URL of the engine; by default that of DOCKER_HOST, or Docker's own.
     """
 
-    FAULTS: Final[Mapping[str, bytes | None]] = {
+    FAULTS: Final[Mapping[str, bytes | str]] = {
         "cut before the answer": b"",
-        "cut in the answer": None,
+        "cut in the answer": "cut",
+        "done, but not answered": "lose",
+        "a byte now and then": "slow",
+        "twice the answer": "repeat",
         "an error": b"HTTP/1.1 500 No\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
         "rubbish": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nnull",
         "a page": b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>Log in",
     }
     """What :meth:`fail` can let happen in place of an answer."""
+    STALLS: Final[Mapping[str, str]] = {
+        "no answer": "stall",
+        "no answer, and none to any other request": "hang",
+    }
+    """What lasts until the next call of :meth:`fail`."""
 
     def __init__(
         self,
@@ -62,8 +71,10 @@ class EngineProxy:
         self._before = dict(before or {})
         self._refused = frozenset(refused)
         self._stalled = tuple(stalled)
-        self._fault: tuple[int, bytes | None] = (-1, None)
-        self._cut: socket.socket | None = None
+        self._fault: tuple[int, bytes | str] = (-1, b"")
+        self._answering: dict[socket.socket, str] = {}
+        self._hangs = False
+        self._released = threading.Event()
         self._ended = threading.Event()
 
     def __enter__(self) -> EngineProxy:
@@ -92,6 +103,7 @@ class EngineProxy:
             # Closing alone doesn't wake the thread that waits in accept.
             self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
+        self._released.set()
         with self._asked:
             for client in self._clients:
                 with suppress(OSError):
@@ -124,7 +136,10 @@ class EngineProxy:
         """Let one request fail, counted from zero and from now on; none if *number* is negative."""
         with self._asked:
             self._requests.clear()
-            self._fault = (number, self.FAULTS[fault])
+            self._fault = (number, {**self.FAULTS, **self.STALLS}[fault])
+            self._hangs = False
+            self._released.set()
+            self._released = threading.Event()
 
     def wait_for(self, request: str, *, timeout: float = 300) -> None:
         """Wait until a request came in, for *timeout* seconds at most."""
@@ -159,20 +174,16 @@ class EngineProxy:
                     assert isinstance(source, socket.socket)
                     try:
                         data = source.recv(1 << 16)
-                        if source is client:
-                            if self._refused & set(_requests(data)):
-                                client.sendall(_FORBIDDEN)
-                                return
-                            if any(request.endswith(self._stalled) for request in _requests(data)):
-                                self._ended.wait()
-                                return
-                            self._interfere(data)
-                            if (fault := self._take_fault(client, data)) is not None:
-                                client.sendall(fault)
-                                return
-                        elif self._cut is client:
-                            client.sendall(data[:30])
+                        if self._hangs:
+                            self._released.wait()
                             return
+                        if source is client:
+                            passed = self._of_client(client, data)
+                        else:
+                            passed = self._of_engine(client, data)
+                        if passed is None:
+                            return
+                        data = passed
                         sink.sendall(data)
                         if not data:
                             sink.shutdown(socket.SHUT_WR)
@@ -186,16 +197,46 @@ class EngineProxy:
                     elif source is client:
                         self._note(data)
 
-    def _take_fault(self, client: socket.socket, data: bytes) -> bytes | None:
-        """Return what to answer in place of the engine; ``None`` for its own answer."""
+    def _of_client(self, client: socket.socket, data: bytes) -> bytes | None:
+        """Return what the engine gets; ``None`` if the connection ends."""
+        if self._refused & set(_requests(data)):
+            client.sendall(_FORBIDDEN)
+            return None
+        if any(request.endswith(self._stalled) for request in _requests(data)):
+            self._ended.wait()
+            return None
+        self._interfere(data)
+        fault = self._take_fault(data)
+        if isinstance(fault, bytes):
+            client.sendall(fault)
+            return None
+        if fault in self.STALLS.values():
+            self._hangs = fault == "hang"
+            self._released.wait()
+            return None
+        if fault:
+            self._answering[client] = fault
+        return data
+
+    def _of_engine(self, client: socket.socket, data: bytes) -> bytes | None:
+        """Return what the client gets; ``None`` if the connection ends."""
+        fault = self._answering.pop(client, "") if data else ""
+        if not fault:
+            return data
+        changed = _changed(data, fault, client)
+        if fault in ("cut", "lose"):
+            client.sendall(changed)
+            return None
+        return changed
+
+    def _take_fault(self, data: bytes) -> bytes | str:
+        """Return what to answer in place of the engine, or what happens to its answer; empty if nothing."""
         with self._asked:
             number, fault = self._fault
             first = len(self._requests)
             if not first <= number < first + len(_requests(data)):
-                return None
-            self._fault = (-1, None)
-            if fault is None:
-                self._cut = client
+                return ""
+            self._fault = (-1, b"")
             return fault
 
     def _connect(self) -> socket.socket:
@@ -217,6 +258,16 @@ class EngineProxy:
             self._sent += len(data)
             self._requests += found
             self._asked.notify_all()
+
+
+def _changed(answer: bytes, fault: str, client: socket.socket) -> bytes:
+    """Return what is sent in place of an answer of the engine."""
+    if fault == "slow":
+        for byte in answer[:100]:
+            client.sendall(bytes([byte]))
+            time.sleep(0.01)
+        return answer[100:]
+    return {"cut": answer[:30], "lose": b"", "repeat": answer * 2}[fault]
 
 
 def _requests(data: bytes) -> list[str]:

@@ -40,6 +40,7 @@ from imagesync.cluster.resources import (
     remove_resources,
 )
 from imagesync.cluster.scheduler_streams import SchedulerStreams
+from imagesync.core.limits import is_silence
 from imagesync.engine.client import connect, engine_errors, is_podman
 from imagesync.engine.run_container import Attachment
 from imagesync.engine.run_options import device_requests, mount_objects
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
     from imagesync.engine.run_container import Mount
 
+_HURRIED_TIMEOUT = 10.0  # seconds for an answer, from an engine that wasn't in time before
 # Of runc and of crun.
 _NO_PYTHON = re.compile(r"[\"`]python[\"`].*(not found|no such file)", re.IGNORECASE | re.DOTALL)
 # Program and configuration come by standard input: every user of the machine can see command lines.
@@ -77,13 +79,14 @@ class ClusterEngine:
         self.plan = plan
         self._clients: list[docker.APIClient] = []
         self._local = threading.local()
+        self._timeout: float | None = None
         self._scheduler_host: Future[str] = Future()
 
     @property
     def api(self) -> docker.APIClient:
         """The SDK client of the current thread, since it isn't thread-safe."""
         if not hasattr(self._local, "api"):
-            self._local.api = connect(self.endpoint)
+            self._local.api = connect(self.endpoint, timeout=self._timeout)
             self._clients.append(self._local.api)
         api: docker.APIClient = self._local.api
         return api
@@ -92,6 +95,13 @@ class ClusterEngine:
         """Close the connections to the engine and leave the cluster running."""
         for api in self._clients:
             api.close()
+
+    def hurry(self, error: BaseException) -> None:
+        """Wait less for each further answer, if *error* is that the engine hasn't answered in time."""
+        if is_silence(error):
+            self._timeout = _HURRIED_TIMEOUT
+            for api in self._clients:
+                api.timeout = _HURRIED_TIMEOUT
 
     @contextmanager
     def closed_on_error(self) -> Iterator[None]:
@@ -132,10 +142,24 @@ class ClusterEngine:
                     f"There is a cluster {plan.name} already.",
                     hint=f"See `imagesync cluster ls`; `imagesync cluster down {plan.name}` removes it.",
                 )
-            made = self.api.create_network(
-                plan.network, driver=driver, labels=plan.labels, check_duplicate=True
-            )
-        return str(made["Id"])
+            try:
+                made = self.api.create_network(
+                    plan.network, driver=driver, labels=plan.labels, check_duplicate=True
+                )
+                return str(made["Id"])
+            except BaseException as error:
+                self.hurry(error)
+                # It may have been made all the same, and the answer lost.
+                with suppress(EngineError):
+                    self._remove_own_networks()
+                raise
+
+    def _remove_own_networks(self) -> None:
+        plan = self.plan
+        with engine_errors(f"remove the network {plan.network}"):
+            for network in self.api.networks(names=[plan.network]):
+                if labels_of(network) == plan.labels:
+                    self.api.remove_network(network["Id"])
 
     def start_scheduler(self, options: SchedulerOptions, *, workers: int) -> RunningScheduler:
         """Start the scheduler's container, and wait until it listens.
@@ -328,6 +352,7 @@ class ClusterEngine:
                 yield
         except BaseException as error:
             # auto_remove applies to started containers only. The engine may be gone.
+            self.hurry(error)
             with suppress(EngineError):
                 self.remove(container)
             if isinstance(error, EngineError) and _NO_PYTHON.search(error.message):

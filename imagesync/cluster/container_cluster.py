@@ -234,6 +234,7 @@ class ContainerCluster(GroupedCluster):
                     await self._await_workers(JOIN_TIMEOUT)
                 self._claim_adopted()
         except BaseException as error:
+            self._engine.hurry(error)
             await self._take_down()
             # Dask wraps the error that has the message for the user.
             if not isinstance(error, ImagesyncError) and isinstance(error.__cause__, ImagesyncError):

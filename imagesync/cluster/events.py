@@ -6,11 +6,15 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from imagesync.cluster import labels
 from imagesync.engine.client import connect, engine_errors
 from imagesync.engine.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import docker
+    import docker.types
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,17 @@ class Event:
     action: str
     container: str = ""
     exit_code: int = 0
+
+
+def events_of(api: docker.APIClient, filters: Mapping[str, Any]) -> docker.types.CancellableStream:
+    """Return the engine's events as the SDK does, which would wait for an answer without a limit."""
+    import docker.types
+    from docker.utils import convert_filters
+
+    response = api._get(api._url("/events"), params={"filters": convert_filters(filters)}, stream=True)
+    api._raise_for_status(response)
+    api._disable_socket_timeout(api._get_raw_response_socket(response))
+    return docker.types.CancellableStream(api._stream_helper(response, decode=True), response)
 
 
 class EventListener:
@@ -57,7 +72,7 @@ class EventListener:
         self._api = connect(endpoint)
         filters = {"type": ["container", "network"], "event": ["die", "disconnect", "destroy"]}
         with engine_errors("report the events of a cluster"):
-            self._events = self._api.events(decode=True, filters=filters)
+            self._events = events_of(self._api, filters)
         self._thread = threading.Thread(target=self._listen, daemon=True, name=f"imagesync-{cluster}-events")
         self._thread.start()
 

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
-from typing import Any
+from typing import Any, NamedTuple
 
 import truststore
 from requests import PreparedRequest, Response
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+
+class Patience(NamedTuple):
+    """Seconds that a server may be silent.
+
+    Parameters
+    ----------
+    handshake
+        While TLS begins, and a proxy connects to the server.
+    body
+        While it takes a piece of a request's body.
+    """
+
+    handshake: float
+    body: float
 
 
 class TLSAdapter(HTTPAdapter):
@@ -21,11 +39,20 @@ class TLSAdapter(HTTPAdapter):
         The system's authorities and others; see :func:`system_context`.
     check
         Whether certificates are checked.
+    patience
+        How long a server may be silent once it is connected; by default as long as connecting may take.
     """
 
-    def __init__(self, context: ssl.SSLContext | None = None, *, check: bool = True) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext | None = None,
+        *,
+        check: bool = True,
+        patience: Patience | None = None,
+    ) -> None:
         self._context = context or system_context()
         self._check = check
+        self._patience = patience
         if not check:
             self._context.check_hostname = False
             self._context.verify_mode = ssl.CERT_NONE
@@ -34,17 +61,49 @@ class TLSAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  as in requests
         """Use the context for direct connections."""
         super().init_poolmanager(*args, ssl_context=self._context, **options)
+        self._make_patient(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  as in requests
         """Use the context through a proxy, and to the proxy itself."""
         options |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
-        return super().proxy_manager_for(*args, **options)
+        manager = super().proxy_manager_for(*args, **options)
+        self._make_patient(manager)
+        return manager
+
+    def _make_patient(self, manager: PoolManager) -> None:
+        if self._patience is not None:
+            manager.pool_classes_by_scheme = _patient_pools(self._patience)
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:  # noqa: ANN401
         """Send *request*; a redirect to another host goes by that host's adapter."""
         if not self._check:
             options["verify"] = False
         return super().send(request, *args, **options)
+
+
+def _patient_pools(patience: Patience) -> dict[str, type[HTTPConnectionPool]]:
+    """Return classes of urllib3 whose timeout for connecting ends with the connection (TCP)."""
+
+    class Connection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            connected = super()._new_conn()
+            connected.settimeout(patience.handshake)
+            return connected
+
+        def connect(self) -> None:
+            super().connect()
+            self.sock.settimeout(patience.body)
+
+    class TLSConnection(Connection, HTTPSConnection):
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class TLSPool(HTTPSConnectionPool):
+        ConnectionCls = TLSConnection
+
+    return {"http": Pool, "https": TLSPool}
 
 
 def system_context() -> ssl.SSLContext:

@@ -34,8 +34,13 @@ SEND_TIMEOUT = 900
 """Seconds that the engine may take to accept a piece of a request's body; its disk may be slow."""
 
 
-def connect(endpoint: Endpoint) -> docker.APIClient:
+def connect(endpoint: Endpoint, *, timeout: float | None = None) -> docker.APIClient:
     """Return a client for the newest API version that both sides support.
+
+    Parameters
+    ----------
+    timeout
+        Seconds for each request; by default :data:`REQUEST_TIMEOUT`.
 
     Raises
     ------
@@ -58,6 +63,8 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         def request(self, *arguments: Any, **options: Any) -> requests.Response:  # noqa: ANN401
             # Not in the constructor: the SDK's own resets it, and already asks for the engine's version.
             self.trust_env = False
+            # The SDK attaches to containers without one.
+            options.setdefault("timeout", self.timeout)
             response: requests.Response = super().request(*arguments, **options)
             return response
 
@@ -69,7 +76,7 @@ def connect(endpoint: Endpoint) -> docker.APIClient:
         return Client(
             base_url=endpoint.url,
             version="auto",
-            timeout=REQUEST_TIMEOUT,
+            timeout=REQUEST_TIMEOUT if timeout is None else timeout,
             tls=tls,
             use_ssh_client=True,
             user_agent="imagesync",

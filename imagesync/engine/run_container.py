@@ -44,6 +44,8 @@ class Attachment:
         self._file: Any = api.attach_socket(container, params=params)
         # Over a Unix socket the SDK returns a file that can't be written to.
         self.socket: socket.socket = getattr(self._file, "_sock", self._file)
+        # The engine has answered; the container may be silent.
+        self.socket.settimeout(None)
 
     def __enter__(self) -> Attachment:
         return self

@@ -24,17 +24,18 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from imagesync.core.credentials import redact
-from imagesync.core.limits import LONGEST_PAUSE, SILENCE, SILENCES, is_silence, retry_after
+from imagesync.core.limits import LONGEST_PAUSE, SILENCE, SILENCES, bounded, is_silence, retry_after
 from imagesync.core.strict_json import load_json
-from imagesync.core.tls import TLSAdapter, system_context
+from imagesync.core.tls import Patience, TLSAdapter, system_context
 from imagesync.errors import RegistryError
 from imagesync.registry.authentication import Authorization, Session, challenges
 from imagesync.registry.responses import TRANSIENT, hint, is_dropped, reason, refusal
 
 _CONNECT_SECONDS = 5.0
+# Bytes that are sent at once; the timeout of a socket is for all of them.
+_PIECE = 64 << 10
 ATTEMPTS = 5
 """How often a request is sent at most, if the registry is busy or drops the connection."""
 _DOCKER_HUB = "registry-1.docker.io"
@@ -63,7 +64,13 @@ class Body:
         self._size = size
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._chunks())
+        pieces = (
+            chunk[start : start + _PIECE]
+            for chunk in self._chunks()
+            for start in range(0, len(chunk), _PIECE)
+        )
+        # Speed counts, too: a piece may wait for a registry that takes a byte now and then.
+        return bounded(pieces)
 
     def __len__(self) -> int:
         # With it requests sends a Content-Length, without which several registries refuse a blob.
@@ -115,8 +122,11 @@ class Connection:
         self._pause = pause
         self._session = Session(insecure=self._insecure)
         self._session.headers["User-Agent"] = "imagesync"
-        self._session.mount("https://", TLSAdapter(_tls_context(registry), check=not self._insecure))
-        self._session.mount("http://", HTTPAdapter())
+        # Where plain HTTP is tried next, its server may take TLS for a request that isn't complete.
+        patience = Patience(_CONNECT_SECONDS if self._insecure else timeout, timeout)
+        adapter = TLSAdapter(_tls_context(registry), check=not self._insecure, patience=patience)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
         self._scheme = ""
         self._authorizations: dict[str, str] = {}
         self._login = threading.Lock()

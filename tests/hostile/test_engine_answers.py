@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
+from imagesync.cluster.events import events_of
 from imagesync.core.progress import SilentProgress
 from imagesync.engine import client, fragile_builds, liveness, load, run_container
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine, ListedImage
 from imagesync.engine.lookup import look_up
-from imagesync.engine.run_container import RunRequest
+from imagesync.engine.run_container import Attachment, RunRequest
 from imagesync.errors import EngineError, ImagesyncError
 from imagesync.registry.oci_layout import ImageLayout
 from tests.hostile.rubbish_engine import ID, RubbishEngine
@@ -163,3 +165,17 @@ def test_upload_ends_with_its_stream() -> None:
         closed.set()
         upload.join(10)
         assert not upload.is_alive()
+
+
+@pytest.mark.parametrize("action", ["attach", "events"])
+def test_engine_that_is_silent_when_a_stream_begins_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setattr(client, "REQUEST_TIMEOUT", 1)
+    began = time.monotonic()
+    with RubbishEngine() as engine, closing(client.connect(engine.endpoint)) as api:
+        engine.hanging.set()
+        begin = {"attach": lambda: Attachment(api, "a", "stdout"), "events": lambda: events_of(api, {})}
+        with pytest.raises((ImagesyncError, requests.Timeout)):
+            begin[action]()
+    assert time.monotonic() - began < 10
