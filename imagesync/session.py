@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.pipeline.context import Context
-from imagesync.pipeline.engine_finder import EngineFinder
+from imagesync.pipeline.engine_finder import EngineFinder, check_base_of_engine
 from imagesync.pipeline.environment_inputs import EnvironmentInputs, environment_inputs
 from imagesync.pipeline.environment_plan import (
     image_findings,
@@ -207,7 +207,6 @@ class Session:
         """Write the build context into *folder*, artifacts included."""
         from imagesync.image.image_context import write_context
         from imagesync.pipeline.artifact_sources import check_conda_installer
-        from imagesync.pipeline.builders import check_base_of_engine
         from imagesync.pipeline.engine_builder import EngineBuilder
 
         self.context.check_platforms()

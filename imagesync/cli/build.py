@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_options
-@platform_option
+@platform_option()
 @click.option("-t", "--tag", "tags", multiple=True, metavar="REF", help="Add a name to the image.")
 @click.option("--push", is_flag=True, default=None, help="Push the image to the registry in --repository.")
 @click.option("--cache-from", metavar="REPO", help="Take layers that others have pushed to a repository.")

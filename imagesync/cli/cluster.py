@@ -263,7 +263,7 @@ def down(names: tuple[str, ...], *, leftovers: bool) -> None:
 
 @cluster.command("config", epilog=_TARGETS)
 @settings_options
-@platform_option
+@platform_option()
 @click.option("--image", metavar="REF", help="Image; by default that of the environment.")
 @click.option("--push", is_flag=True, default=None, help="Push the image to the registry first.")
 @click.option("--name", metavar="NAME", default="dask", show_default=True, help="Name of the cluster.")

@@ -32,7 +32,7 @@ _TITLES = {
 
 @click.command()
 @settings_options
-@platform_option
+@platform_option("Of several, this machine's counts")
 @format_option
 @click.option("--all", "every", is_flag=True, help="List packages that are the same, too, as in a pipe.")
 @click.option(

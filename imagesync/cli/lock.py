@@ -43,7 +43,7 @@ _FOR_CONDA = ("conda-lock", "explicit")
 
 @click.command()
 @settings_options
-@platform_option
+@platform_option()
 @format_option
 @click.option(
     "-o", "--output-file", type=PATH, metavar="FILE", help="Write a lock file; its name decides the format."

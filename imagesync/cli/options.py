@@ -180,13 +180,18 @@ locked_option = click.option(
     metavar="[FILE]",
     help=f"Build from a lock file ({LOCK_FILE}) without scanning or solving.",
 )
-platform_option = click.option(
-    "--platform",
-    "platforms",
-    multiple=True,
-    type=click.Choice([str(platform) for platform in PLATFORMS]),
-    help=f"Platform of the image; {DEFAULT_PLATFORM} by default. Repeatable.",
-)
+
+
+def platform_option(several: str = "Repeatable") -> Callable[[F], F]:
+    """Return the option for the platforms of images; *several* says what it means to name more than one."""
+    return click.option(
+        "--platform",
+        "platforms",
+        multiple=True,
+        type=click.Choice([str(platform) for platform in PLATFORMS]),
+        help=f"Platform of the image; {DEFAULT_PLATFORM} by default. {several}.",
+    )
+
 
 from_option = click.option(
     "--from",

@@ -34,7 +34,7 @@ _CHANGES_LOST = "Its installed files were changed, and the image gets it unchang
 
 @click.command()
 @settings_options
-@platform_option
+@platform_option()
 @format_option
 @click.option("--all", "every", is_flag=True, help="List every package, as in a pipe.")
 @click.option(

@@ -11,7 +11,7 @@ from imagesync.cli.options import PATH, platform_option, session_of, settings_op
 
 @click.command()
 @settings_options
-@platform_option
+@platform_option("Not repeatable")
 @click.option("-o", "--output-dir", type=PATH, required=True, metavar="DIR", help="Folder to write to.")
 @click.pass_context
 def render(context: click.Context, /, output_dir: Path, **options: object) -> None:

@@ -38,7 +38,7 @@ from imagesync.cli.options import invocation_of, platform_option, session_of, se
     "-t", "--tty", is_flag=True, default=None, help="Require a terminal; by default used if there is one."
 )
 @settings_options
-@platform_option
+@platform_option("Of several, the engine's counts")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def run(

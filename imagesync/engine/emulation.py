@@ -1,6 +1,7 @@
 """Whether a container engine runs programs of a platform that isn't its own.
 
-No engine says it. A program of a few instructions, in an image of its own, is started instead.
+No engine says it. A program of a few instructions, in an image of its own, is started instead. That takes a
+second, so a yes is remembered for a day: the emulator of a machine may be gone after its next start.
 """
 
 from __future__ import annotations
@@ -9,19 +10,26 @@ import io
 import secrets
 import struct
 import tarfile
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.platforms import LINUX_AMD64, LINUX_ARM64
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.core.platforms import Platform
     from imagesync.engine.engine import Engine
 
 _ADDRESS: Final = 0x400000
 _HEADERS: Final = 64 + 56
 _SECONDS: Final = 30.0
+_FORMAT: Final = 1
+_DAY: Final = 86400.0
+_NO_EMULATOR: Final = "exec format error"
 # exit(0), as system calls of Linux.
 _EXIT: Final = {
     LINUX_AMD64: bytes.fromhex("31ff b83c000000 0f05"),
@@ -45,24 +53,47 @@ def exit_program(platform: Platform) -> bytes:
     return identity + header + segment + code
 
 
-def emulates(engine: Engine, platform: Platform) -> bool:
+def emulates(engine: Engine, platform: Platform, *, cache: Path) -> bool:
     """Return True if *engine* runs programs of *platform*, by its own processor or an emulator.
+
+    Parameters
+    ----------
+    engine
+        The engine.
+    platform
+        The platform of the programs.
+    cache
+        The folder that remembers for which platforms the answer was yes.
 
     Raises
     ------
     EngineError
-        It doesn't answer.
+        It doesn't answer, or can't start a container at all.
     """
+    identifier = engine.identifier()
+    entry = cache_path(cache, "emulation", identifier, platform.name) if identifier else None
+    if entry is not None and read_cache(entry, key=_FORMAT, max_age=_DAY) is True:
+        return True
+    runs = _runs(engine, platform)
+    if runs and entry is not None:
+        write_cache(entry, runs, key=_FORMAT)
+    return runs
+
+
+def _runs(engine: Engine, platform: Platform) -> bool:
     # Another build may ask at the same time. Podman takes in archives under no other tag.
     reference = f"imagesync-emulation-{secrets.token_hex(8)}:latest"
     engine.import_archive([_archive(exit_program(platform))], reference, labels={}, platform=platform.name)
     try:
         result = engine.run(RunRequest(reference, ("/exit",), user="0:0", timeout=_SECONDS))
-    except EngineError:
-        # Without an emulator the kernel doesn't start it: "exec format error".
-        return False
+    except EngineError as error:
+        # What the kernel says to a program that it has no emulator for (ENOEXEC).
+        if _NO_EMULATOR in error.message.lower():
+            return False
+        raise
     finally:
-        engine.remove(reference)
+        with suppress(EngineError):
+            engine.remove(reference)
     return result.exit_code == 0
 
 

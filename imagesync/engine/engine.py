@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from ipaddress import ip_address, ip_network
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from imagesync.core.image_reference import split_reference
 from imagesync.core.progress import Progress
@@ -144,6 +146,11 @@ class Engine:
                 api_version=version.get("ApiVersion", ""),
                 platform=f"{version.get('Os', '')}/{version.get('Arch', '')}",
             )
+
+    def identifier(self) -> str:
+        """Return the ID that the engine keeps for itself; empty for Podman, which makes one each time."""
+        with engine_errors("say its ID"):
+            return "" if is_podman(self._api.version()) else str(self._api.info().get("ID") or "")
 
     def inspect(self, reference: str) -> EngineImage | None:
         """Return the image of a reference or ID, or ``None`` if the engine has none."""
@@ -290,7 +297,8 @@ class Engine:
         with engine_errors("say its configuration"):
             configured = self._api.info().get("RegistryConfig") or {}
             entry = (configured.get("IndexConfigs") or {}).get(registry) or {}
-            return entry.get("Secure") is False
+            networks = configured.get("InsecureRegistryCIDRs") or ()
+            return entry.get("Secure") is False or _is_in(registry, networks)
 
     def run(self, request: RunRequest, *, output: Output | None = None) -> RunResult:
         """Run a command in a fresh container, and always remove the container.
@@ -398,3 +406,16 @@ def _engine_image(inspected: Mapping[str, Any]) -> EngineImage:
 
 def _with_algorithm(identifier: str) -> str:
     return identifier if ":" in identifier else f"sha256:{identifier}"
+
+
+def _is_in(registry: str, networks: Iterable[str]) -> bool:
+    """Return True if a registry, named by host and port, has an address in one of *networks*.
+
+    >>> _is_in("10.1.2.3:5000", ["10.0.0.0/8"]), _is_in("example.com:5000", ["10.0.0.0/8"])
+    (True, False)
+    """
+    try:
+        address = ip_address(urlsplit(f"//{registry}").hostname or "")
+    except ValueError:
+        return False  # it is a name, which the engine looks up
+    return any(address in ip_network(network, strict=False) for network in networks)

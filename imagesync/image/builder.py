@@ -241,6 +241,16 @@ class EngineContainer:
         """Return the base image's hash."""
         return self._base.base_hash
 
+    def prepare(self) -> None:
+        """Make sure that scripts can be run.
+
+        Raises
+        ------
+        EngineError
+            There is no engine, or it has no such image and can't make it.
+        """
+        _ = self._place()
+
     def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
         """Run *script* by the base's interpreter, and return its exit code and its standard output.
 
@@ -270,13 +280,16 @@ class EngineContainer:
             else:
                 answer.extend(piece)
 
-        with self._guard:
-            if self._made is None:
-                self._made = self._make()
-        endpoint, base = self._made
+        endpoint, base = self._place()
         command = (base.python_executable, "-c", script)
         request = RunRequest(base.reference, command, stdin=stdin, timeout=_BUILD_SECONDS)
         # A client for each call: the SDK's isn't thread-safe.
         with Engine(endpoint) as engine:
             result = engine.run(request, output=receive)
         return result.exit_code, bytes(answer)
+
+    def _place(self) -> tuple[Endpoint, BaseImage]:
+        with self._guard:
+            if self._made is None:
+                self._made = self._make()
+        return self._made

@@ -161,6 +161,7 @@ def make_wheels(lock: Lock, sources: ArtifactSources) -> tuple[Lock, tuple[Store
         progress=sources.context.progress,
         no_isolation=sources.context.settings.no_isolation,
         no_build=sources.no_build,
+        containers=_containers(lock, sources),
     )
     bundled_wheels = iter(_bundled_wheels(bundled, sources, lock.target) if bundled else ())
     built_wheels = iter((each.wheel, each.content) for each in built)

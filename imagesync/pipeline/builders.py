@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
-from imagesync.core.image_location import parse_location
 from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.errors import BuildError, EngineError, EngineNotFound, ForeignPlatform, UsageError
-from imagesync.pipeline.engine_finder import EngineFinder
+from imagesync.pipeline.engine_finder import EngineFinder, check_base_of_engine, is_in_registry
 from imagesync.pipeline.image_finder import needs_of_container
 from imagesync.pipeline.layout_finder import LayoutFinder
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.outputs import Output
-    from imagesync.settings.model import Settings
 
 Finder: TypeAlias = EngineFinder | LayoutFinder
 
@@ -47,7 +45,7 @@ def open_finder(
     """
     files = [output for output in outputs if output.kind not in ("docker", "registry")]
     settings = context.settings
-    without_engine = not _is_in_registry(settings) or bool(files)
+    without_engine = not is_in_registry(settings) or bool(files)
     without_engine |= is_one_of_several and not needs_of_container(settings)
     if settings.builder == "oci" or (settings.builder == "auto" and without_engine):
         return LayoutFinder(context, announces=not is_one_of_several)
@@ -58,28 +56,6 @@ def open_finder(
         )
     check_base_of_engine(settings)
     return EngineFinder(context)
-
-
-def check_base_of_engine(settings: Settings) -> None:
-    """Check that an engine can have the base image by its name.
-
-    Raises
-    ------
-    UsageError
-        It is in a layout or an archive, or is named as ``docker-daemon:``.
-    """
-    if not _is_in_registry(settings):
-        raise UsageError(
-            f"The base image {settings.base} is outside of the engine, which builds the image.",
-            hint="Load the image and name it as the engine does, or build without it:"
-            " imagesync build --builder oci",
-        )
-
-
-def _is_in_registry(settings: Settings) -> bool:
-    """Return True if the base image is named as an engine names it: not in a layout, archive or engine."""
-    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
-    return location.transport == "registry"
 
 
 def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output] = ()) -> Finder:
@@ -130,7 +106,7 @@ def _base_finder_of(context: Context) -> Finder:
     settings = context.settings
     # The engine's base image is one of the default platform.
     is_foreign = context.platform != DEFAULT_PLATFORM
-    if settings.builder == "oci" or not _is_in_registry(settings) or is_foreign:
+    if settings.builder == "oci" or not is_in_registry(settings) or is_foreign:
         return LayoutFinder(context)
     return EngineFinder(context)
 

@@ -7,12 +7,13 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
+from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import parse_reference
 from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import Severity
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.lookup import Lookup, look_up
-from imagesync.errors import EngineError, EngineNotFound, ForeignPlatform, RegistryError
+from imagesync.errors import EngineError, EngineNotFound, ForeignPlatform, RegistryError, UsageError
 from imagesync.image.base import check_interpreter, ensure_base, ensure_stage, find_base
 from imagesync.image.built_image import image_of
 from imagesync.image.known_base import facts_of, known_base, known_python, refuse_contradiction, remember
@@ -25,6 +26,7 @@ from imagesync.pipeline.image_finder import (
     needs_of_container,
     remember_known,
 )
+from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from imagesync.plan.plan import Plan
     from imagesync.registry.manifest import Descriptor, Index
     from imagesync.registry.oci_image import OCIImage
+    from imagesync.settings.model import Settings
 
 
 class EngineFinder:
@@ -88,32 +91,49 @@ class EngineFinder:
             )
             error.hint = "\n".join(filter(None, (error.hint, without)))
             raise
-        # Images of the default one are built by emulation everywhere else, as ever.
-        if self._context.platform != DEFAULT_PLATFORM:
-            self._check_platform()
+        try:
+            self.check_runs_platform(by_emulation=self._is_needed)
+        except ForeignPlatform as error:
+            if error.hint:
+                error.hint += ", or build without an engine: --builder oci"
+            raise
 
-    def _check_platform(self) -> None:
+    @property
+    def _is_needed(self) -> bool:
+        """Return False if layers that imagesync writes itself will do."""
+        settings = self._context.settings
+        return settings.builder != "auto" or bool(needs_of_container(settings))
+
+    def check_runs_platform(self, *, by_emulation: bool = True) -> None:
         """Check that the engine runs programs of the image's platform, by its own processor or an emulator.
+
+        Those of the default one count as run by every engine, as ever.
+
+        Parameters
+        ----------
+        by_emulation
+            Whether an emulator will do.
 
         Raises
         ------
+        EngineError
+            There is no engine, or it doesn't answer.
         ForeignPlatform
-            It doesn't, or needn't, since layers that imagesync writes itself will do.
+            It doesn't run them.
         """
         context, platform = self._context, self._context.platform
         with context.open_engine() as engine:
             own = engine.info().platform
-            if platform.is_platform_of(own):
+            if platform == DEFAULT_PLATFORM or platform.is_platform_of(own):
                 return
-            if context.settings.builder == "auto" and not needs_of_container(context.settings):
+            if not by_emulation:
                 raise ForeignPlatform(f"the engine runs {own}, and the image is for {platform}")
             from imagesync.engine.emulation import emulates
 
-            if not emulates(engine, platform):
+            if not emulates(engine, platform, cache=context.cache_folder / ANSWERS):
                 raise ForeignPlatform(
                     f"The container engine runs {own}, and doesn't emulate {platform}.",
-                    hint="Install an emulator (Debian and Ubuntu: apt-get install qemu-user-static), or build"
-                    " without an engine: --builder oci",
+                    hint="Install an emulator (Debian and Ubuntu: apt-get install qemu-user-static)",
                 )
 
     @property
@@ -329,3 +349,25 @@ class EngineFinder:
             return self.lookup.base_digest
         with self._open_registry() as images:
             return images.base_digest(self._context.settings.base)
+
+
+def check_base_of_engine(settings: Settings) -> None:
+    """Check that an engine can have the base image by its name.
+
+    Raises
+    ------
+    UsageError
+        It is in a layout or an archive, or is named as ``docker-daemon:``.
+    """
+    if not is_in_registry(settings):
+        raise UsageError(
+            f"The base image {settings.base} is outside of the engine, which builds the image.",
+            hint="Load the image and name it as the engine does, or build without it:"
+            " imagesync build --builder oci",
+        )
+
+
+def is_in_registry(settings: Settings) -> bool:
+    """Return True if the base image is named as an engine names it: not in a layout, archive or engine."""
+    location = parse_location(settings.base, given_as=settings.origins.get("base", "base"))
+    return location.transport == "registry"

@@ -273,13 +273,16 @@ class EnvironmentInputs:
         WheelError
             A wheel can't be made for the image's platform.
         """
-        from imagesync.plan.checks.sources import unbuildable_wheels, unmet_requirements
+        from imagesync.pipeline.wheel_container import missing_container
+        from imagesync.plan.checks.sources import unmet_requirements
 
-        if for_files and (finding := next(unbuildable_wheels(self.plan), None)):
+        # What needs a build back-end is left out of the lock of a folder.
+        builds = for_files and self.plan.python.executable
+        if builds and (finding := next(missing_container(self.plan, self.context), None)):
             raise WheelError(finding.message, hint=finding.hint)
         if for_lock:
             warnings: Iterable[Finding] = (
-                *unbuildable_wheels(self.plan),
+                *missing_container(self.plan, self.context),
                 *unmet_requirements(self.plan, self.environment),
             )
         else:

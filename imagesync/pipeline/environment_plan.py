@@ -165,6 +165,7 @@ def image_options(context: Context) -> tuple[ImageOptions, tuple[Finding, ...]]:
 def image_findings(plan: Plan, environment: Environment, context: Context) -> Iterable[Finding]:
     """Return the findings that concern an image: odd files of packages, and modules beside scripts."""
     from imagesync.loose_code.detect import find_loose_folder
+    from imagesync.pipeline.wheel_container import missing_container
     from imagesync.plan.checks.file_conflicts import check_files
     from imagesync.plan.checks.file_paths import paths_outside
 
@@ -172,7 +173,12 @@ def image_findings(plan: Plan, environment: Environment, context: Context) -> It
     environ, code = _path_variables(environment, context), context.settings.code
     loose = find_loose_folder(environment, environ=environ, cwd=cwd, code=code)
     files = check_files(plan, environment, cache=context.cache_folder / TREES)
-    return (*files, *paths_outside(plan), *(folder.to_finding(cwd) for folder in loose))
+    return (
+        *files,
+        *missing_container(plan, context),
+        *paths_outside(plan),
+        *(folder.to_finding(cwd) for folder in loose),
+    )
 
 
 def system_findings(plan: Plan, there: SystemFiles, base: str, *, cache: Path) -> tuple[Finding, ...]:

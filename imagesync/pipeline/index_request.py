@@ -19,13 +19,15 @@ from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.environment_hash import digest_of, index_hash
 from imagesync.pipeline.outputs import write_index
 from imagesync.registry.manifest import Descriptor, Index
-from imagesync.registry.push import push_index
+from imagesync.registry.push import push_image, push_index
 from imagesync.registry.repository import Repository
+from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
     from imagesync.core.platforms import Platform
     from imagesync.pipeline.image_request import ImageRequest, RequestOptions
     from imagesync.pipeline.outputs import Output
+    from imagesync.registry.oci_image import OCIImage
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,12 @@ class IndexRequest:
                 "--output docker-archive takes one image, and this build makes one for each platform.",
                 hint="Write an oci-archive, or name one platform with --platform.",
             )
-        elsewhere = tuple(tag for tag in options.tags if split_reference(tag)[0] != repository)
+        # For another registry they are copied from that of *repository*.
+        elsewhere = tuple(
+            tag
+            for tag in options.tags
+            if split_reference(tag)[0] != repository and not parse_reference(tag).names_registry
+        )
         return replace(options, tags=(), with_digest=False, index_tags=elsewhere)
 
     def image(self) -> Image:
@@ -126,12 +133,7 @@ class IndexRequest:
         if found is None:
             assert image.digest is not None  # noqa: S101  what isn't here was found in the registry
             with self._open(image.digest) as repository:
-                there = repository.manifest(repository.wanted)
-            if there is None:
-                raise RegistryError(
-                    f"{image.digest} was removed from its registry.", hint="Run the command again."
-                )
-            found = there[0]
+                found = _read(repository, platform).descriptor
         return Descriptor(found.media_type, found.digest, found.size, platform=platform.full_name)
 
     def _digest(self, image: Image, index: Index) -> str | None:
@@ -163,12 +165,29 @@ class IndexRequest:
         return pushed[0]
 
     def _push_images(self, image: Image, repository: str) -> None:
-        """Push the images to another repository than that of the settings, under their own tags."""
+        """Copy the images from the repository of the settings to another one, under their own tags.
+
+        An engine that pushed them there might compress layers anew, and the index names manifests by their
+        digests.
+        """
+        context = self._first.context
         for platform, request in self._sorted:
             each = image.images[platform.name]
-            tag = f"{repository}:{split_reference(each.reference)[1]}"
-            request.finder.tag(each, (tag,))
-            request.finder.publish(each, tags=(tag,), rebuilt=False, accepts=lambda _: True)
+            assert each.digest is not None  # noqa: S101  it was pushed
+            with self._open(each.digest) as source, self._open(repository) as target:
+                is_here = request.finder.manifest_of(each) is not None
+                stored = request.finder.stored(each) if is_here else _read(source, platform)
+                is_beside = source.reference.is_beside(target.reference)
+                push_image(
+                    stored,
+                    target,
+                    tags=(split_reference(each.reference)[1],),
+                    progress=context.progress,
+                    cache=context.cache_folder / ANSWERS,
+                    mount_from=dict.fromkeys(
+                        (blob.digest for blob in stored.manifest.blobs if is_beside), source.reference.path
+                    ),
+                )
 
     def _open(self, reference: str) -> Repository:
         context, insecure = self._first.context, self._first.finder.takes_without_tls(reference)
@@ -181,3 +200,19 @@ def _each_once(lists: Iterable[Iterable[Mapping[str, Any]]]) -> tuple[Mapping[st
     for entries in lists:
         found += (entry for entry in entries if entry not in found)
     return tuple(found)
+
+
+def _read(repository: Repository, platform: Platform) -> OCIImage:
+    """Return the image that a reference with a digest names.
+
+    Raises
+    ------
+    RegistryError
+        It was removed.
+    """
+    found = repository.resolve(platform.name)
+    if found is None:
+        raise RegistryError(
+            f"{repository.text} was removed from its registry.", hint="Run the command again."
+        )
+    return found[1]

@@ -39,6 +39,7 @@ from imagesync.pipeline.local_wheels import (
     with_first_sources,
 )
 from imagesync.pipeline.system_requirements import check_layers
+from imagesync.pipeline.wheel_container import wheel_container
 from imagesync.registry.manifest import BASE_NAME
 
 if TYPE_CHECKING:
@@ -122,8 +123,9 @@ class LayerBuilder:
 
     @cached_property
     def sources(self) -> ArtifactSources:
-        """Return the sources of the artifacts; there is no container to build sdists in."""
-        return replace(self.inputs.artifact_sources(for_files=self.for_files), container=None)
+        """Return the sources of the artifacts; an engine that answers may build wheels of the platform."""
+        container = wheel_container(self.base, self.inputs.context)
+        return replace(self.inputs.artifact_sources(for_files=self.for_files), container=container)
 
     @cached_property
     def lock(self) -> Lock:

@@ -61,7 +61,10 @@ def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> P
             if request.installed is None
             else ScannedEnvironment(request, request.installed)
         )
-        backend_environ = _backend_environ(request)
+        backend_environ = {
+            **{key: value for key, value in os.environ.items() if key not in PYTHON_VARIABLES},
+            **backend_variables(request.name, request.version, request.commit),
+        }
 
         def call_hook(
             cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
@@ -153,25 +156,29 @@ def _report(warnings: Collection[str], request: BuildRequest, log: BuildLog, pro
     )
 
 
-def _backend_environ(request: BuildRequest) -> dict[str, str]:
-    """Return the variables of the backend: stable times, and the installed version for version control.
+def backend_variables(name: str, version: str, commit: str = "") -> dict[str, str]:
+    """Return the variables of a backend: stable times, and the installed version for version control.
 
     A commit after the installation changes the code but not the installed metadata, which other packages see.
+
+    Parameters
+    ----------
+    name, version, commit
+        As in :class:`~imagesync.wheels.build_environments.BuildRequest`.
     """
-    environ = {key: value for key, value in os.environ.items() if key not in PYTHON_VARIABLES}
-    name = request.name.replace("-", "_").replace(".", "_").upper()
-    if request.version:
+    environ = {"SOURCE_DATE_EPOCH": os.environ.get("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)}
+    identifier = name.replace("-", "_").replace(".", "_").upper()
+    if version:
         # hatch-vcs doesn't tell setuptools-scm for which project it asks.
-        environ["SETUPTOOLS_SCM_PRETEND_VERSION"] = request.version
-        environ[f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{name}"] = request.version
-        environ["POETRY_DYNAMIC_VERSIONING_BYPASS"] = request.version
-        environ["UV_DYNAMIC_VERSIONING_BYPASS"] = request.version
-        environ["PDM_BUILD_SCM_VERSION"] = request.version
-        environ["PBR_VERSION"] = request.version
-    if request.version and request.commit:
+        environ["SETUPTOOLS_SCM_PRETEND_VERSION"] = version
+        environ[f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{identifier}"] = version
+        environ["POETRY_DYNAMIC_VERSIONING_BYPASS"] = version
+        environ["UV_DYNAMIC_VERSIONING_BYPASS"] = version
+        environ["PDM_BUILD_SCM_VERSION"] = version
+        environ["PBR_VERSION"] = version
+    if version and commit:
         # With a pretended version setuptools-scm asks git nothing, and writes `__commit_id__ = None`.
-        environ["SETUPTOOLS_SCM_PRETEND_METADATA"] = f'{{node = "g{request.commit[:9]}"}}'
-    environ.setdefault("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH)
+        environ["SETUPTOOLS_SCM_PRETEND_METADATA"] = f'{{node = "g{commit[:9]}"}}'
     return environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,31 +14,31 @@ from uv import find_uv_bin
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.core.progress import Severity
 from imagesync.core.worker_pool import WorkerPool
-from imagesync.errors import ModuleMissing, WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import VendoredPackage
 from imagesync.plan.checks.sources import has_only_installed_files
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.modifications.modification import shown
-from imagesync.store.layout import BUILD_PINS, LOGS, TREES
+from imagesync.store.layout import TREES
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.build_environments import BuildRequest
-from imagesync.wheels.build_requirements import (
-    BuildPins,
-    InstalledRequirements,
-    can_find_module,
-    installed_requirements,
-)
-from imagesync.wheels.build_wheel import build_folder, build_wheel, refuse_builds
+from imagesync.wheels.build_wheel import build_folder, refuse_builds
+from imagesync.wheels.project_builds import ProjectBuilds, Way
 from imagesync.wheels.repack import is_portable, repack
 from imagesync.wheels.sources.build_copy import copy_for_build
 from imagesync.wheels.sources.source_digests import record_untracked_inputs, source_folder
 from imagesync.wheels.sources.source_tree import build_digest
-from imagesync.wheels.wheel_checks import check_identity, check_wheel, is_pure, other_files
+from imagesync.wheels.wheel_checks import (
+    check_identity,
+    check_wheel,
+    host_is_target,
+    is_pure,
+    other_files,
+)
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task
     from imagesync.wheels.build_indexes import BuildIndexes
+    from imagesync.wheels.sdists.container import ContainerBuilder
 
 _FORMAT = 3  # raised when the same content would give another wheel
 _AT_ONCE = 2
@@ -73,8 +72,12 @@ def vendor(
     progress: Progress,
     no_isolation: Sequence[str] = (),
     no_build: bool = False,
+    containers: ContainerBuilder | None = None,
 ) -> tuple[VendoredWheel, ...]:
     """Return the wheel of each of *vendored*, in their order, from the store, or built or repacked.
+
+    Those with extension modules for another platform than this machine's are built in *containers*, if there
+    are any, and always isolated.
 
     Packages that match *no_isolation*, names and patterns, are built with the distributions of *python*. With
     ``auto`` among them so is a source tree whose isolated build lacks a module that is installed.
@@ -82,17 +85,21 @@ def vendor(
 
     Raises
     ------
+    EngineError
+        A container can't be started.
     WheelError
         A wheel can't be made, or doesn't fit the target.
     """
     patterns = [canonical_pattern(entry) for entry in no_isolation]
     not_isolated = frozenset(package.name for package in vendored if matches(patterns, package.name))
     # uv is found before threads start: it uses sysconfig, which two threads can't load at once.
-    maker = _Maker(
+    builds = ProjectBuilds(
         *(python, target, store, indexes, progress, find_uv_bin()),
         not_isolated=frozenset() if no_build else not_isolated,
         retries=AUTO in no_isolation and not no_build,
+        containers=None if host_is_target(python, target) else containers,
     )
+    maker = _Maker(python, target, store, progress, builds)
     known = [maker.recall(package) for package in vendored]
     for package, wheel in zip(vendored, known, strict=True):
         if wheel is not None:
@@ -117,7 +124,10 @@ def needing_builds(
     progress: Progress,
 ) -> tuple[VendoredPackage, ...]:
     """Return those of *vendored* whose wheel the store lacks and only a build back-end can make."""
-    maker = _Maker(python, target, store, indexes, progress, uv="", not_isolated=frozenset(), retries=False)
+    builds = ProjectBuilds(
+        *(python, target, store, indexes, progress), uv="", not_isolated=frozenset(), retries=False
+    )
+    maker = _Maker(python, target, store, progress, builds)
     return tuple(each for each in vendored if maker.recall(each) is None and maker.needs_build(each))
 
 
@@ -134,38 +144,18 @@ class _Maker:
     python: Interpreter
     target: Target
     store: Store
-    indexes: BuildIndexes
     progress: Progress
-    uv: str
-    not_isolated: frozenset[str]  # packages that are built with the installed distributions
-    retries: bool  # whether to retry, without isolation, a build that lacks an installed module
+    builds: ProjectBuilds
 
-    @cached_property
-    def installed(self) -> InstalledRequirements:
-        """Return the distributions of the scanned interpreter."""
-        return installed_requirements(self.python)
-
-    def key(
-        self, package: VendoredPackage, content: str = "", *, isolated: bool, is_pure: bool = False
-    ) -> str:
+    def key(self, package: VendoredPackage, content: str = "", *, way: Way, is_pure: bool = False) -> str:
         """Return the key of a wheel in the store, over everything that it depends on.
 
         A pure wheel is for every platform.
         """
         platform = "any" if is_pure else self.target.platform.name
         parts = (package.name, package.version, content or package.content, self.python.minor, platform)
-        identity = "\0".join((str(_FORMAT), *parts, self.python.platform))
-        if not isolated:
-            identity += f"\0no-isolation\0{self.installed.digest}"
+        identity = "\0".join((str(_FORMAT), *parts, self.python.platform)) + self.builds.identity(way)
         return "wheel-" + hashlib.sha256(identity.encode()).hexdigest()
-
-    def _is_isolated(self, package: VendoredPackage) -> bool:
-        return package.name not in self.not_isolated
-
-    def _may_retry(self, package: VendoredPackage) -> bool:
-        """Return True if *package* is built again without isolation if an installed module is missing."""
-        is_own = package.planned.source.kind == "directory"
-        return self.retries and is_own and self._is_isolated(package) and bool(self.python.executable)
 
     def recall(self, package: VendoredPackage) -> VendoredWheel | None:
         """Return the wheel of *package* from the store; ``None`` if there is none.
@@ -175,8 +165,8 @@ class _Maker:
         WheelError
             The wheel requires a newer glibc than the image has.
         """
-        ways = [self._is_isolated(package), *([False] if self._may_retry(package) else [])]
-        keys = (self.key(package, isolated=way, is_pure=pure) for way in ways for pure in (False, True))
+        ways = self.builds.ways(package)
+        keys = (self.key(package, way=way, is_pure=pure) for way in ways for pure in (False, True))
         found = (self.store.recall(key, progress=self.progress) for key in keys)
         stored = next(filter(None, found), None)
         if stored is not None and not is_pure(stored.filename):
@@ -192,30 +182,38 @@ class _Maker:
 
     def make(self, package: VendoredPackage, task: Task) -> VendoredWheel:
         """Return the wheel of *package*, in the store."""
-        key = self.key(package, isolated=self._is_isolated(package))
+        key = self.key(package, way=self.builds.way(package))
         # The lock makes two processes share one build.
         with self.store.lock(key, progress=self.progress):
             made = self.recall(package)
             if made is None:
                 task.describe(f"{package.name} {package.version}")
                 with build_folder(package.name) as folder:
-                    wheel, content, isolated = self._make_in(package, folder)
+                    wheel, content, way = self._make_in(package, folder)
                     self._check(package, wheel)
                     self.report_other_files(package, wheel)
                     made = VendoredWheel(self.store.add_file(wheel), content)
-                key = self.key(package, content, isolated=isolated, is_pure=is_pure(made.wheel.filename))
+                key = self.key(package, content, way=way, is_pure=is_pure(made.wheel.filename))
                 self.store.remember(key, made.wheel)
         task.advance(1)
         return made
 
-    def _make_in(self, package: VendoredPackage, folder: Path) -> tuple[Path, str, bool]:
-        """Return the wheel, the digest of its sources, and whether its build was isolated."""
-        if package.planned.source.kind == "directory" and not has_only_installed_files(package.planned):
-            return self._build_tree(package, folder)
-        wheel, isolated = self._make_from_installed(package, folder)
-        return wheel, package.content, isolated
+    def _make_in(self, package: VendoredPackage, folder: Path) -> tuple[Path, str, Way]:
+        """Return the wheel, the digest of its sources, and how it was built."""
+        way = self.builds.way(package)
+        made = self._make_by(way, package, folder)
+        # The metadata of an editable package needn't say that it has extension modules.
+        if self.builds.containers is None or way == "container" or is_pure(made[0].name):
+            return made
+        return self._make_by("container", package, folder / "container")
 
-    def _make_from_installed(self, package: VendoredPackage, folder: Path) -> tuple[Path, bool]:
+    def _make_by(self, way: Way, package: VendoredPackage, folder: Path) -> tuple[Path, str, Way]:
+        if package.planned.source.kind == "directory" and not has_only_installed_files(package.planned):
+            return self._build_tree(way, package, folder)
+        wheel, way = self._make_from_installed(way, package, folder)
+        return wheel, package.content, way
+
+    def _make_from_installed(self, way: Way, package: VendoredPackage, folder: Path) -> tuple[Path, Way]:
         installed = package.planned.installed
         if installed is not None and is_portable(installed, python=self.python, target=self.target):
             modification = package.planned.modification
@@ -226,19 +224,19 @@ class _Maker:
                     "the environment or isn't a file; the image doesn't get it.",
                     Severity.WARNING,
                 )
-            return repacked.path, self._is_isolated(package)
+            return repacked.path, way
         from imagesync.wheels.sources.origin import fetch_source
 
         source = fetch_source(package.planned, folder / "source")
-        return self._build(package, source, folder, package.planned.source.commit or "")
+        return self.builds.build(way, package, source, folder, package.planned.source.commit or "")
 
-    def _build_tree(self, package: VendoredPackage, folder: Path) -> tuple[Path, str, bool]:
+    def _build_tree(self, way: Way, package: VendoredPackage, folder: Path) -> tuple[Path, str, Way]:
         tree, cache = source_folder(package.planned), self.store.root / TREES
         # Before the copy: an edit after this point changes the digest, and so leads to another wheel.
         digest = build_digest(tree, cache=cache)
         copy = copy_for_build(tree, folder / "source")
         try:
-            wheel, isolated = self._build(package, copy.folder, folder, copy.commit)
+            wheel, way = self.builds.build(way, package, copy.folder, folder, copy.commit)
         finally:
             for path in copy.untracked.changed():
                 self.progress.line(
@@ -249,45 +247,7 @@ class _Maker:
         content = record_untracked_inputs(
             tree, wheel, copy.untracked.sizes, digest=digest, listed=copy.files, cache=cache
         )
-        return wheel, content, isolated
-
-    def _build(self, package: VendoredPackage, source: Path, folder: Path, commit: str) -> tuple[Path, bool]:
-        """Return the wheel, and whether its build was isolated."""
-        isolated = self._is_isolated(package)
-        try:
-            return self._run_build(package, source, folder / "build", commit, isolated=isolated), isolated
-        except ModuleMissing as error:
-            if not isolated or not can_find_module(self.python, error.module):
-                raise
-            if not self._may_retry(package):
-                raise _with_isolation_hint(package, error) from error
-            self.progress.line(
-                f"{package.name} {package.version}: its isolated build lacks the module {error.module}, "
-                "which is installed here; building without isolation (no-isolation = auto)"
-            )
-        return self._run_build(package, source, folder / "retry", commit, isolated=False), False
-
-    def _run_build(
-        self, package: VendoredPackage, source: Path, folder: Path, commit: str, *, isolated: bool
-    ) -> Path:
-        # With all configured indexes, so that the cache also works while one doesn't answer.
-        configured, environ = self.indexes.facts()
-        pins = BuildPins(
-            self.store.root / BUILD_PINS, python=self.python, indexes=configured, environ=environ
-        )
-        request = BuildRequest(
-            name=package.name,
-            version=package.version,
-            source=source,
-            python=self.python,
-            indexes=self.indexes,
-            uv=self.uv,
-            installed=None if isolated else self.installed,
-            commit=commit,
-            pins=pins,
-            log=self.store.root / LOGS / f"{package.name}-{package.content.removeprefix('sha256:')[:12]}.log",
-        )
-        return build_wheel(request, output=folder / "wheel", progress=self.progress)
+        return wheel, content, way
 
     def report_other_files(self, package: VendoredPackage, wheel: Path) -> None:
         """Report that a wheel from a folder isn't what is installed, which may be older than the folder."""
@@ -319,13 +279,3 @@ def _same_version(installed: str, built: Version) -> bool:
         return Version(installed) == built
     except InvalidVersion:
         return installed == str(built)
-
-
-def _with_isolation_hint(package: VendoredPackage, error: ModuleMissing) -> WheelError:
-    return WheelError(
-        error.message,
-        hint=f"{error.module} is installed here, and the build doesn't declare it: build {package.name} with "
-        f'what is installed here (--no-isolation {package.name}; no-isolation = ["{package.name}"] or '
-        f'no-isolation = "auto" in the settings), or add {error.module} to `build-system.requires` in its '
-        f"pyproject.toml.\n{error.hint}",
-    )

@@ -239,25 +239,38 @@ def test_context_that_breaks_off(real: Engine) -> None:
         real.build(broken(), BuildRequest("none", "linux/amd64"), progress=QUIET)
 
 
-def test_engine_is_asked_which_platforms_it_runs_by_a_program(
-    real: Engine, monkeypatch: pytest.MonkeyPatch
+def test_engine_is_asked_which_platforms_it_runs_by_a_program_and_a_yes_is_remembered(
+    real: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (own,) = (platform for platform in PLATFORMS if platform.is_platform_of(real.info().platform))
-    assert emulates(real, own)
+    assert emulates(real, own, cache=tmp_path)
     program = exit_program(own)
     unknown = program[:18] + b"\xde\xad" + program[20:]
     monkeypatch.setattr("imagesync.engine.emulation.exit_program", lambda _: unknown)
-    assert not emulates(real, own)
+    assert emulates(real, own, cache=tmp_path) == (real.identifier() != "")
+    assert not emulates(real, own, cache=tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_engine_that_starts_no_container_says_nothing_about_platforms(
+    endpoint: Endpoint, tmp_path: Path
+) -> None:
+    with (
+        EngineProxy(refused=["POST /containers/create"], engine=endpoint.url) as proxy,
+        Engine(Endpoint(proxy.url, "the test")) as engine,
+        pytest.raises(EngineError, match="403"),
+    ):
+        emulates(engine, PLATFORMS[0], cache=tmp_path)
 
 
 def test_builds_that_ask_for_a_platform_at_once_do_not_disturb_each_other(
-    real: Engine, endpoint: Endpoint
+    real: Engine, endpoint: Endpoint, tmp_path: Path
 ) -> None:
     (own,) = (platform for platform in PLATFORMS if platform.is_platform_of(real.info().platform))
 
-    def ask(_: int) -> bool:
+    def ask(number: int) -> bool:
         with Engine(endpoint) as engine:
-            return emulates(engine, own)
+            return emulates(engine, own, cache=tmp_path / str(number))
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(ask, range(4)))

@@ -1,4 +1,4 @@
-"""sdists for the image's platform, built in a container of the base image from a machine that is another."""
+"""Wheels for the image's platform, built in a container of the base image from a machine that is another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
+from imagesync.core.names import Level
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
@@ -19,14 +21,14 @@ from imagesync.image.base import ensure_base
 from imagesync.image.builder import EngineContainer
 from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Lock, Target
-from imagesync.lock.locked_packages import Artifact, LockedPackage
+from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
-from imagesync.pipeline.artifacts import fetch_artifacts
+from imagesync.pipeline.artifacts import fetch_artifacts, make_wheels
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.engine_finder import EngineFinder
 from imagesync.plan.make_plan import make_plan
-from imagesync.plan.plan import Plan
-from imagesync.scan.environment import Interpreter
+from imagesync.plan.plan import Plan, PlannedPackage
+from imagesync.scan.environment import Interpreter, Source
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from imagesync.store.store import Store, StoredFile
@@ -34,6 +36,7 @@ from tests.environments import LocalEnvironment
 from tests.indexes import LocalIndex
 from tests.indexes.sdists import make_source_archive
 from tests.indexes.wheels import make_wheel
+from tests.plans import distribution
 from tests.progress import RecordedLines
 
 EXTENSION = """
@@ -80,13 +83,16 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
 PYPROJECT = '[build-system]\nrequires = ["early-helper"]\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
-def sdist_of(name: str, **changes: str) -> tuple[str, bytes]:
-    files = {
+def sources_of(name: str) -> dict[str, str]:
+    return {
         "pyproject.toml": PYPROJECT,
         "backend.py": BACKEND.replace("@NAME@", name),
         f"{name}.c": EXTENSION.replace("NAME", name),
     }
-    return make_source_archive(name, "1.0", {**files, **changes})
+
+
+def sdist_of(name: str, **changes: str) -> tuple[str, bytes]:
+    return make_source_archive(name, "1.0", {**sources_of(name), **changes})
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +180,30 @@ def test_extension_modules_are_built_for_the_image(building: Building, base: Bas
     script = f"{unpack}import beryl; print(beryl.answer())"
     assert building.container.run(script, stdin=wheels[1].path.read_bytes(), log=print) == (0, b"42\n")
     assert "asked what else is needed" in building.log(packages[0])
+
+
+def test_local_project_with_extension_modules_is_built_there_and_its_folder_stays_as_it_is(
+    building: Building, base: BaseImage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "amber"
+    folder.mkdir()
+    files = sources_of("amber")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    source = Source("directory", folder.as_uri(), editable=True)
+    name, installed = (
+        canonicalize_name("amber"),
+        distribution("amber==1.0", source=source, tags=("cp311-cp311-macosx_14_0_arm64",)),
+    )
+    planned = PlannedPackage(name, "1.0", Level.EXACT, "==1.0", "", source, installed=installed)
+    vendored = VendoredPackage(name, "1.0", "sha256:1", planned)
+    lock, (wheel,) = make_wheels(Lock(building.target, (), (vendored,)), building.sources)
+    assert wheel.filename.endswith("-linux_x86_64.whl")
+    said = "amber 1.0 is built for linux/amd64 in a container"
+    assert building.progress.lines.count(said) == 1
+    assert make_wheels(lock, building.sources) == (lock, (wheel,))
+    assert building.progress.lines.count(said) == 1
+    assert {path.name: path.read_text() for path in folder.iterdir()} == files
 
 
 def test_what_was_built_is_remembered_for_that_base(building: Building) -> None:

@@ -18,9 +18,12 @@ from imagesync.image.templates import dockerfile_base
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.wheel_tags import target_tags
+from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_hash import BaseInputs, lock_content
+from imagesync.pipeline.wheel_container import missing_container
 from imagesync.plan.checks.sources import unbuildable_wheels
 from imagesync.plan.make_plan import make_plan
+from imagesync.plan.plan import Plan
 from imagesync.plan.requirements import target_markers
 from imagesync.scan.environment import Environment, Source
 from imagesync.settings.model import Settings
@@ -88,22 +91,39 @@ def test_hashes_of_the_default_platform_stay_as_they_were() -> None:
     assert base_identity(DIGEST, Settings(platforms=("linux/arm64",))) != of_base
 
 
-@pytest.mark.parametrize(
-    ("platform", "tag", "local", "found"),
-    [
-        (LINUX_ARM64, "cp311-cp311-linux_x86_64", "linux-x86_64", ["wheel-not-buildable"]),
-        (LINUX_ARM64, "py3-none-any", "linux-x86_64", []),
-        (LINUX_ARM64, "cp311-cp311-linux_aarch64", "linux-aarch64", []),
-        # An engine builds it.
-        (LINUX_AMD64, "cp311-cp311-macosx_11_0_arm64", "macosx-11.0-arm64", []),
-    ],
-)
-def test_plan_names_local_packages_whose_wheel_no_machine_here_can_make(
-    platform: Platform, tag: str, local: str, found: list[str]
-) -> None:
+def plan_of_local_package(settings: Settings, *, tag: str, local: str) -> Plan:
+    """Return the plan of a package that was installed from a folder on a machine of the platform *local*."""
     source = Source("directory", "file:///mine", editable=True)
     package = distribution("mine==1.0", source=source, tags=(tag,))
     environment = Environment(replace(PYTHON, platform=local, libc="glibc 2.36"), (package,))
-    plan = make_plan(environment, settings=Settings(profile="none", platforms=(platform.name,)))
+    return make_plan(environment, settings=settings)
+
+
+@pytest.mark.parametrize(
+    ("platform", "tag", "local", "builder", "problem"),
+    [
+        (LINUX_ARM64, "cp311-cp311-linux_x86_64", "linux-x86_64", "oci", 'builder = "oci"'),
+        (LINUX_ARM64, "cp311-cp311-linux_x86_64", "linux-x86_64", "auto", "No container engine answers"),
+        (LINUX_AMD64, "cp311-cp311-macosx_11_0_arm64", "macosx-11.0-arm64", "docker", "No container engine"),
+        (LINUX_ARM64, "py3-none-any", "linux-x86_64", "auto", ""),
+        (LINUX_ARM64, "cp311-cp311-linux_aarch64", "linux-aarch64", "auto", ""),
+    ],
+)
+def test_plan_names_local_packages_whose_wheel_nobody_here_can_build(
+    platform: Platform, tag: str, local: str, builder: str, problem: str, tmp_path: Path
+) -> None:
+    settings = Settings(profile="none", platforms=(platform.name,), builder=builder)
+    plan = plan_of_local_package(settings, tag=tag, local=local)
     assert plan.platform == platform
-    assert [finding.code for finding in unbuildable_wheels(plan)] == found
+    context = Context(settings, {"DOCKER_HOST": "tcp://127.0.0.1:1", "IMAGESYNC_CACHE_DIR": str(tmp_path)})
+    found = list(missing_container(plan, context))
+    assert [finding.code for finding in found] == (["wheel-not-buildable"] if problem else [])
+    assert all(problem in finding.message for finding in found)
+
+
+@pytest.mark.parametrize(("gone", "found"), [(False, []), (True, ["wheel-not-buildable"])])
+def test_wheel_whose_sources_are_gone_is_built_in_no_container(gone: bool, found: list[str]) -> None:
+    settings = Settings(profile="none", platforms=("linux/arm64",))
+    plan = plan_of_local_package(settings, tag="cp311-cp311-linux_x86_64", local="linux-x86_64")
+    plan = replace(plan, packages=tuple(replace(each, as_installed=gone) for each in plan.packages))
+    assert [each.code for each in unbuildable_wheels(plan, problem="", remedy="")] == found

@@ -28,7 +28,7 @@ from imagesync.plan.checks.modules import (
     standard_library,
     standard_library_conflicts,
 )
-from imagesync.plan.checks.sources import missing_sources, unbuildable_wheels, unmet_requirements
+from imagesync.plan.checks.sources import missing_sources, unmet_requirements
 from imagesync.plan.install_commands import uninstall_command
 from imagesync.plan.plan import Plan
 from imagesync.scan.distributions.metadata import read_record
@@ -53,7 +53,6 @@ def check_files(plan: Plan, environment: Environment, *, cache: Path | None = No
     return (
         *missing_sources(plan, environment),
         *unmet_requirements(plan, environment),
-        *unbuildable_wheels(plan),
         *_module_conflicts(owners, environment),
         *standard_library_conflicts(owners, environment),
         *_conda_file_conflicts(plan, installed, environment),

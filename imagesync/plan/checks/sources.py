@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from imagesync.core.files import parse_toml
 from imagesync.core.names import canonical_name
-from imagesync.core.platforms import DEFAULT_PLATFORM, runs_on
+from imagesync.core.platforms import runs_on
 from imagesync.plan.install_commands import install_command
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.plan.requirements import applies, local_markers, parse_requirement
@@ -18,6 +18,8 @@ from imagesync.scan.environment import Environment, Finding, Severity, Source
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
+
+    from imagesync.scan.environment import Package
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py")
 
@@ -102,28 +104,53 @@ def _remedy(missing: str, package: PlannedPackage, environment: Environment) -> 
     )
 
 
-def unbuildable_wheels(plan: Plan) -> Iterator[Finding]:
-    """Yield a finding for each local package with extension modules, if none can be built for the image.
+def has_extension_modules(package: Package | None) -> bool:
+    """Return True if the metadata of an installed *package* says that its wheel is for one platform."""
+    if package is None:
+        return False
+    return package.purelib is False or any(not tag.endswith("-any") for tag in package.tags)
 
-    No engine builds for another platform than the default one, and this machine only for its own.
+
+def foreign_wheels(plan: Plan) -> tuple[PlannedPackage, ...]:
+    """Return the local packages of *plan* whose wheels for the image this machine can't build.
+
+    They have extension modules, and the image has another platform.
     """
-    python, platform = plan.python, plan.platform
-    if platform == DEFAULT_PLATFORM or runs_on(platform, local=python.platform, libc=python.libc):
-        return
-    for package in plan.packages:
-        installed = package.installed
-        if not package.vendored or installed is None:
+    python = plan.python
+    if runs_on(plan.platform, local=python.platform, libc=python.libc):
+        return ()
+    return tuple(each for each in plan.packages if each.vendored and has_extension_modules(each.installed))
+
+
+def unbuildable_wheels(plan: Plan, *, problem: str, remedy: str) -> Iterator[Finding]:
+    """Yield a finding for each local package whose wheel can't be built for the image.
+
+    Parameters
+    ----------
+    plan
+        The plan.
+    problem
+        Why there is no container to build it in; empty if there is one.
+    remedy
+        What to do about that.
+    """
+    platform = plan.platform
+    for package in foreign_wheels(plan):
+        if not has_only_installed_files(package) and not problem:
             continue
-        if installed.purelib is False or any(not tag.endswith("-any") for tag in installed.tags):
-            yield Finding(
-                Severity.ERROR,
-                "wheel-not-buildable",
-                f"{package.name} {package.version} has extension modules, and its wheel is made on this "
-                f"machine ({python.platform}), which can't build it for {platform}.",
-                package=package.name,
-                hint=f"Lock on a {platform} machine, or publish a wheel for {platform.machine} on an index "
-                f"and install that, or leave the package out: --ignore {package.name}",
-            )
+        why = problem or "Its sources are gone"
+        others = (
+            f"Lock on a {platform} machine, or publish a wheel for {platform.machine} on an index and "
+            f"install that, or leave the package out: --ignore {package.name}"
+        )
+        yield Finding(
+            Severity.ERROR,
+            "wheel-not-buildable",
+            f"{package.name} {package.version} has extension modules. This machine ({plan.python.platform}) "
+            f"can't build its wheel for {platform}, and no container can: {why}.",
+            package=package.name,
+            hint="\n".join(filter(None, (remedy, others))),
+        )
 
 
 def unmet_requirements(plan: Plan, environment: Environment) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Building wheels of sdists for another platform, in a container of the base image.
+"""Building wheels for another platform, in a container of the base image.
 
 The container has no network and no mounts: sources, build requirements and uv are sent to its standard
 input, and the wheel comes from its standard output. So a remote engine works as well.
@@ -33,7 +33,7 @@ from imagesync.store.download import Download
 from imagesync.store.parallel_fetch import fetch
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.build_indexes import BuildIndexes
-from imagesync.wheels.build_wheel import SOURCE_DATE_EPOCH, failure
+from imagesync.wheels.build_wheel import backend_variables, failure
 
 # The backend's further requirements may add more of them; more rounds mean a circle.
 _ROUNDS = 3
@@ -47,6 +47,9 @@ class Container(Protocol):
     @property
     def identity(self) -> str:
         """Return an identifier of the build environment, such as the hash of the base image."""
+
+    def prepare(self) -> None:
+        """Make sure that scripts can be run, or raise the :class:`~imagesync.errors.EngineError`."""
 
     def run(self, script: str, *, stdin: bytes, log: Callable[[bytes], None]) -> tuple[int, bytes]:
         """Run *script* with the image's interpreter, stderr to *log*; return the exit code and stdout.
@@ -91,25 +94,38 @@ class ContainerBuilder:
 
     def build(
         self,
-        package: LockedPackage,
+        name: str,
+        version: str,
         source: Path,
         *,
         log: Path,
         output: Path,
         build_requirement: Callable[[LockedPackage, StoredFile], StoredFile],
+        commit: str = "",
     ) -> Path:
         """Return the wheel of the project in the folder *source*, in the folder *output*.
 
-        *build_requirement* builds the wheel of a build requirement that indexes only have as an sdist.
+        Parameters
+        ----------
+        name, version, source, log, commit
+            As in :class:`~imagesync.wheels.build_environments.BuildRequest`.
+        output
+            The folder for the wheel.
+        build_requirement
+            Builds the wheel of a build requirement that indexes only have as an sdist.
 
         Raises
         ------
+        EngineError
+            There is no engine, or no container can be started.
         WheelError
             The project can't be built, or a build requirement is missing; the message has the end of the log.
         HashMismatch
             A build requirement doesn't have the digest of the index.
         """
-        system = _build_system(source, package)
+        label = f"{name} {version}"
+        system = _build_system(source, label)
+        self.container.prepare()  # before anything is fetched for it
         requires: list[str] = list(system["requires"])
         with open_log(log) as output_log:
             for _ in range(_ROUNDS):
@@ -120,17 +136,12 @@ class ContainerBuilder:
                     raise
                 except (LockError, FetchError) as error:
                     output_log.line(error.message)
-                    raise failure(package.name, package.version, output_log.end, log) from error
+                    raise failure(name, version, output_log.end, log) from error
                 request = {
                     "requires": requires,
                     "backend": system["build-backend"],
                     "backend_path": system.get("backend-path", []),
-                    "environ": {
-                        "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH,
-                        "PYTHONDONTWRITEBYTECODE": "1",
-                        "PYTHONHASHSEED": "0",
-                        "PYTHONUNBUFFERED": "1",
-                    },
+                    "environ": backend_variables(name, version, commit),
                 }
                 archive = _archive(request, source, wheels, self.uv())
                 script = program_text("image.build_worker")
@@ -138,20 +149,19 @@ class ContainerBuilder:
                     exit_code, answer = self.container.run(script, stdin=archive, log=output_log.feed)
                 except WheelError as error:
                     end, reason = output_log.end, error.message
-                    raise failure(package.name, package.version, end, log, reason=reason) from error
+                    raise failure(name, version, end, log, reason=reason) from error
                 output_log.end_line()
                 if exit_code != 0:
-                    raise failure(package.name, package.version, output_log.end, log)
-                name, content, more = _answered(answer, package)
-                if name:
+                    raise failure(name, version, output_log.end, log)
+                filename, content, more = _answered(answer, label)
+                if filename:
                     output.mkdir(parents=True, exist_ok=True)
-                    wheel = output / name
+                    wheel = output / filename
                     wheel.write_bytes(content)
                     return wheel
                 requires += more
         raise WheelError(
-            f"{package.name} {package.version}: its build asks for other requirements each time: "
-            f"{', '.join(requires)}",
+            f"{label}: its build asks for other requirements each time: {', '.join(requires)}",
             hint="Choose a version that has wheels for Linux.",
         )
 
@@ -189,7 +199,7 @@ class ContainerBuilder:
                     raise
 
 
-def _answered(answer: bytes, package: LockedPackage) -> tuple[str, bytes, list[str]]:
+def _answered(answer: bytes, label: str) -> tuple[str, bytes, list[str]]:
     """Return the file name and content of the wheel, or the requirements that the backend adds."""
     header, _, content = answer.partition(b"\n")
     try:
@@ -200,13 +210,12 @@ def _answered(answer: bytes, package: LockedPackage) -> tuple[str, bytes, list[s
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         # The backend runs as the same user as what writes the answer.
         raise WheelError(
-            f"{package.name} {package.version}: what its build in a container answers can't be used: "
-            f"{redact(str(error))[:200]}"
+            f"{label}: what its build in a container answers can't be used: {redact(str(error))[:200]}"
         ) from error
     return name, content, []
 
 
-def _build_system(source: Path, package: LockedPackage) -> Mapping[str, Any]:
+def _build_system(source: Path, label: str) -> Mapping[str, Any]:
     """Return the table ``build-system`` of a project (PEP 518), or the default."""
     try:
         text = (source / "pyproject.toml").read_text(encoding="utf-8")
@@ -215,9 +224,7 @@ def _build_system(source: Path, package: LockedPackage) -> Mapping[str, Any]:
     try:
         table = parse_toml(text).get("build-system")
     except ValueError as error:
-        raise WheelError(
-            f"{package.name} {package.version}: the pyproject.toml of its sdist can't be read: {error}"
-        ) from error
+        raise WheelError(f"{label}: its pyproject.toml can't be read: {error}") from error
     if not isinstance(table, dict):
         return _LEGACY
     return {"build-backend": _LEGACY["build-backend"], **table, "requires": table.get("requires", [])}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uv import find_uv_bin
 
 from imagesync.core.worker_pool import WorkerPool
-from imagesync.errors import EngineNotFound, WheelError
+from imagesync.errors import EngineNotFound, ForeignPlatform, WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import LockedPackage
 from imagesync.scan.environment import Interpreter
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.sdists.container import ContainerBuilder
 
-_FORMAT = 2  # raised when the same sdist would give another wheel
+_FORMAT = 3  # raised when the same sdist would give another wheel
 _AT_ONCE = 2
 
 
@@ -160,13 +160,14 @@ class _Builder:
                 return wheel, False
         try:
             wheel = self.containers.build(
-                package,
+                package.name,
+                package.version,
                 unpack_sdist(sdist.path, folder / "container", name=label),
                 log=log,
                 output=folder / "output",
                 build_requirement=lambda needed, file: self.make(needed, file, (*within, package.name)),
             )
-        except EngineNotFound as error:
+        except (EngineNotFound, ForeignPlatform) as error:
             raise WheelError(
                 f"{label} has no wheel for {self.target.platform}, and one can only be built in a container. "
                 + error.message,
