@@ -14,6 +14,7 @@ from uuid import uuid4
 
 from imagesync.cluster import labels
 from imagesync.cluster.cluster_plan import (
+    BOOTSTRAP,
     SCHEDULER,
     START_TIMEOUT,
     ClusterPlan,
@@ -56,11 +57,6 @@ if TYPE_CHECKING:
 _HURRIED_TIMEOUT = 10.0  # seconds for an answer, from an engine that wasn't in time before
 # Of runc and of crun.
 _NO_PYTHON = re.compile(r"[\"`]python[\"`].*(not found|no such file)", re.IGNORECASE | re.DOTALL)
-# Program and configuration come by standard input: every user of the machine can see command lines.
-_BOOTSTRAP = (
-    "import json,sys;c=json.loads(sys.stdin.buffer.readline());"
-    "exec(compile(c.pop('program'),'node.py','exec'));main(c)"
-)
 
 
 class ClusterEngine:
@@ -322,7 +318,7 @@ class ClusterEngine:
         with engine_errors(f"create the container {full_name}"):
             made = api.create_container(
                 plan.image,
-                command=["python", "-c", _BOOTSTRAP],
+                command=["python", "-c", BOOTSTRAP],
                 name=full_name,
                 labels={**engine.labels, **plan.labels, labels.ROLE: role, **(labels_ or {})},
                 stdin_open=True,
@@ -380,7 +376,8 @@ class ClusterEngine:
         with self._starting(container), Attachment(self.api, container, "stdin") as attached:
             labels.close_in_children(attached.release)
             self.api.start(container)
-            host = self._await_scheduler_host() if self._is_podman() else SCHEDULER
+            # Podman's networks don't resolve names without a plug-in.
+            host = self._await_scheduler_host() if is_podman(self.api.version()) else SCHEDULER
             attached.send(self._config_line(make_config(host)))
 
     def _await_scheduler_host(self) -> str:
@@ -392,10 +389,6 @@ class ClusterEngine:
                 f"The scheduler's container hasn't started within {START_TIMEOUT:.0f} s.",
                 hint="The engine or its disk may be busy: see its log, and try again.",
             ) from error
-
-    def _is_podman(self) -> bool:
-        """Whether the engine is Podman, whose networks don't resolve names without a plug-in."""
-        return is_podman(self.api.version())
 
     def _config_line(self, config: Mapping[str, Any]) -> bytes:
         return json.dumps({**config, **common_config(self.plan)}).encode() + b"\n"

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 SCHEDULER = "scheduler"
 START_TIMEOUT = 120.0  # seconds for a scheduler to listen, and for a worker to find it
 RECONNECT_TIMEOUT = 60.0  # seconds for a worker that was started again to find its scheduler
+# Program and configuration come by standard input: every user of the machine can see command lines.
+BOOTSTRAP = (
+    "import json,sys;c=json.loads(sys.stdin.buffer.readline());"
+    "exec(compile(c.pop('program'),'node.py','exec'));main(c)"
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imagesync.core.image_reference import split_reference
@@ -18,6 +18,7 @@ from imagesync.engine.buildkit import build_by_api, remove_untagged
 from imagesync.engine.client import connect, engine_errors, is_podman, parse_time
 from imagesync.engine.fragile_builds import LOST_LAYER, has_lost_layer
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
+from imagesync.engine.images import EngineImage, ListedImage, engine_image, with_algorithm
 from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
 from imagesync.errors import BuildError, EngineError
 
@@ -47,60 +48,6 @@ class EngineInfo:
     version: str
     api_version: str
     platform: str
-
-
-@dataclass(frozen=True)
-class EngineImage:
-    """An image that the engine holds.
-
-    Parameters
-    ----------
-    image_id
-        ``sha256:<hex>`` of the image's configuration (of its manifest, in a containerd image store).
-    tags
-        References, as the engine writes them.
-    digests
-        ``repository@sha256:<hex>``, for images that were pulled from or pushed to a registry.
-    labels, environment, user
-        Its configuration.
-    platform
-        Such as ``linux/amd64``.
-    created
-        In ISO 8601.
-    size
-        In bytes, uncompressed.
-    """
-
-    image_id: str
-    tags: tuple[str, ...]
-    digests: tuple[str, ...]
-    labels: Mapping[str, str]
-    environment: Mapping[str, str]
-    user: str
-    platform: str
-    created: str
-    size: int
-
-
-class ListedImage(NamedTuple):
-    """An image in the engine's list.
-
-    Parameters
-    ----------
-    image_id
-        ``sha256:<hex>``.
-    tags
-        Its references.
-    labels
-        Its labels.
-    size
-        In bytes, with the layers that it shares.
-    """
-
-    image_id: str
-    tags: tuple[str, ...]
-    labels: Mapping[str, str]
-    size: int
 
 
 class Engine:
@@ -158,7 +105,7 @@ class Engine:
 
         with engine_errors(f"look at the image {reference}"):
             try:
-                return _engine_image(self._api.inspect_image(reference))
+                return engine_image(self._api.inspect_image(reference))
             except docker.errors.NotFound:
                 return None
 
@@ -167,7 +114,7 @@ class Engine:
         with engine_errors("list its images"):
             return tuple(
                 ListedImage(
-                    _with_algorithm(image["Id"]),
+                    with_algorithm(image["Id"]),
                     tuple(tag for tag in image.get("RepoTags") or () if not tag.startswith("<none>")),
                     dict(image.get("Labels") or {}),
                     int(image.get("Size") or 0),
@@ -178,7 +125,7 @@ class Engine:
     def images_in_use(self) -> frozenset[str]:
         """Return the IDs of the images that containers use, running or not."""
         with engine_errors("list its containers"):
-            return frozenset(_with_algorithm(each["ImageID"]) for each in self._api.containers(all=True))
+            return frozenset(with_algorithm(each["ImageID"]) for each in self._api.containers(all=True))
 
     def last_tagged(self, image: ListedImage) -> datetime:
         """Return when an image got its latest name, or when it was created if nobody knows.
@@ -387,25 +334,6 @@ class Engine:
         """
         context = (ContextFile.from_text("Dockerfile", dockerfile), *files)
         return self.build_files(context, request, progress=progress)
-
-
-def _engine_image(inspected: Mapping[str, Any]) -> EngineImage:
-    config = inspected.get("Config") or {}
-    return EngineImage(
-        image_id=_with_algorithm(inspected["Id"]),
-        tags=tuple(inspected.get("RepoTags") or ()),
-        digests=tuple(inspected.get("RepoDigests") or ()),
-        labels=dict(config.get("Labels") or {}),
-        environment=dict(entry.partition("=")[::2] for entry in config.get("Env") or ()),
-        user=config.get("User") or "",
-        platform=f"{inspected.get('Os', '')}/{inspected.get('Architecture', '')}",
-        created=inspected.get("Created") or "",
-        size=int(inspected.get("Size") or 0),
-    )
-
-
-def _with_algorithm(identifier: str) -> str:
-    return identifier if ":" in identifier else f"sha256:{identifier}"
 
 
 def _is_in(registry: str, networks: Iterable[str]) -> bool:

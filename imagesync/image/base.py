@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesync.core.progress import Progress
-    from imagesync.engine.engine import Engine, EngineImage
+    from imagesync.engine.engine import Engine
+    from imagesync.engine.images import EngineImage
     from imagesync.engine.lookup import Lookup
     from imagesync.lock.lock import Target
     from imagesync.plan.plan import Plan

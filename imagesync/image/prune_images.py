@@ -15,7 +15,8 @@ from imagesync.image.conda.mounted_images import ARCHIVES_REPOSITORY, INSTALLER_
 from imagesync.image_layout import Label, image_tag
 
 if TYPE_CHECKING:
-    from imagesync.engine.engine import Engine, ListedImage
+    from imagesync.engine.engine import Engine
+    from imagesync.engine.images import ListedImage
 
 Kind = Literal["environment", "packages", "base", "mounted"]
 KINDS: Final[tuple[Kind, ...]] = ("environment", "packages", "base", "mounted")

@@ -26,7 +26,8 @@ from imagesync.lock.conda.missing_archives import KnownArchive
 from imagesync.pipeline.artifacts import Artifacts, fetch_artifacts
 from imagesync.pipeline.package_facts import PartSources
 from imagesync.pipeline.stored_parts import StoredParts
-from imagesync.wheels.bytecode import compile_bytecode, compiler_version
+from imagesync.wheels.bytecode import compile_bytecode
+from imagesync.wheels.compilers import compiler_version
 
 if TYPE_CHECKING:
     from imagesync.image.dockerfile import Wheels

@@ -29,7 +29,7 @@ from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import fetch_layers
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.store.layout import IMAGES
-from imagesync.wheels.bytecode import find_compiler
+from imagesync.wheels.compilers import find_compiler
 
 if TYPE_CHECKING:
     from imagesync.image.built_image import Image

@@ -7,14 +7,8 @@ Python doesn't look at on import.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import json
 import os
-import platform
 import queue
-import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,11 +20,17 @@ from imagesync.core.background import BackgroundCall
 from imagesync.core.progress import Severity, SilentProgress, slow_task
 from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
-from imagesync.errors import WheelError
 from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
-from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
+from imagesync.wheels.compilers import (
+    Workers,
+    find_compiler,
+    magic_number,
+    open_workers,
+    program_version,
+    version_of,
+)
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task, Unit
@@ -42,7 +42,6 @@ _MOST_WORKERS = 8
 
 OnCompiled = Callable[[StoredFile, StoredFile], None]
 """Gets a wheel and the archive of its bytecode."""
-_WORKER = "host.compile_worker"
 
 
 def compile_bytecode(
@@ -91,7 +90,7 @@ def compile_bytecode(
     if executable is None:
         return ()
     with ExitStack() as stack:
-        workers = stack.enter_context(_workers(executable))
+        workers = stack.enter_context(open_workers(executable))
         if folder is None:
             folder = stack.enter_context(scratch_folder(_SCRATCH))
         task = stack.enter_context(
@@ -101,9 +100,9 @@ def compile_bytecode(
         )
         compiler = _Compiler(
             workers,
-            _magic(executable, workers),
-            _version_of(executable, python),
-            _program_version(target.minor),
+            magic_number(executable, workers),
+            version_of(executable, python),
+            program_version(target.minor),
             folder,
             site_packages,
             store,
@@ -220,85 +219,13 @@ class _Ended(Exception):
     """No more wheels arrive."""
 
 
-def find_compiler(python: Interpreter, minor: str) -> str | None:
-    """Return the path of a CPython whose bytecode an interpreter of version *minor* accepts, or ``None``.
-
-    Released versions with the same feature version have the same magic number. Of those in ``PATH`` it is the
-    first that starts: shims of pyenv don't for versions that aren't active.
-    """
-    if python.implementation == "cpython" and python.minor == minor and python.executable:
-        return python.executable
-    if sys.implementation.name == "cpython" and _running_minor() == minor:
-        return sys.executable
-    found = (shutil.which(f"python{minor}", path=folder) for folder in os.get_exec_path())
-    return next((path for path in found if path and _cpython_version(path).startswith(f"{minor}.")), None)
-
-
-def compiler_version(python: Interpreter, minor: str) -> str:
-    """Return the full version of the interpreter that compiles; empty if there is none."""
-    executable = find_compiler(python, minor)
-    return "" if executable is None else _version_of(executable, python)
-
-
-def _version_of(executable: str, python: Interpreter) -> str:
-    """Return the full version of a compiler that :func:`find_compiler` has found for *python*."""
-    if executable == python.executable:
-        return python.version
-    if executable == sys.executable:
-        return platform.python_version()
-    return _cpython_version(executable)
-
-
-def _cpython_version(executable: str) -> str:
-    """Return the full version of a CPython that can compile wheels; empty for anything else."""
-    # What the compiler imports is imported here, too.
-    script = (
-        "import json, platform, zipfile, zlib\n"
-        "print(platform.python_implementation(), platform.python_version())"
-    )
-    try:
-        done = subprocess.run(
-            [executable, "-I", "-S", "-c", script],
-            capture_output=True,
-            check=False,
-            encoding="utf-8",
-            timeout=30,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return ""
-    implementation, _, version = done.stdout.strip().partition(" ")
-    return version if implementation == "CPython" else ""
-
-
-def _running_minor() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
-
-
 def _worker_count() -> int:
     return min(os.cpu_count() or 1, _MOST_WORKERS)
 
 
-def _magic(executable: str, workers: _Workers) -> str:
-    """Return the magic number of *executable*'s bytecode, in hexadecimal."""
-    if executable == sys.executable:
-        return importlib.util.MAGIC_NUMBER.hex()
-    with workers.one() as worker:
-        return worker.magic
-
-
-def _program_version(minor: str) -> str:
-    """Return what of the worker's program the bytecode depends on, in hexadecimal; empty if nothing.
-
-    Before Python 3.11, marshal marks the strings that the program has interned.
-    """
-    if tuple(map(int, minor.split("."))) >= (3, 11):
-        return ""
-    return hashlib.sha256(program_text(_WORKER).encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class _Compiler:
-    workers: _Workers
+    workers: Workers
     magic: str
     version: str
     program: str
@@ -345,96 +272,3 @@ class _Compiler:
             reason = answer.get("error", "a module took too long, or crashed the compiler")
             what = f"compiling it failed here ({reason})"
         self.progress.line(f"{wheel.filename}: {what}; modules without bytecode are compiled at each start")
-
-
-class _Worker:
-    """A process that compiles wheels, one after the other."""
-
-    def __init__(self, executable: str) -> None:
-        script = program_text(_WORKER)
-        self._process = subprocess.Popen(
-            [executable, "-I", "-S", "-B", "-X", "utf8", "-W", "ignore", "-c", script, str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-        )
-        # A dying process closes its output before its exit code is available.
-        self.alive = True
-        self.magic: str = self._answer().get("magic", "")
-        if not self.magic:
-            self.close()
-            raise WheelError(
-                f"The interpreter {executable} can't compile bytecode: it doesn't start.",
-                hint=f"Try: {executable} -c 'import zipfile'",
-            )
-
-    def compile(
-        self, wheel: Path, archive: Path, site_packages: PurePosixPath, *, converts: bool
-    ) -> dict[str, Any]:
-        """Return the worker's answer; nothing of one that has ended."""
-        request = {
-            "wheel": str(wheel),
-            "archive": str(archive),
-            "site_packages": str(site_packages),
-            "converts": converts,
-        }
-        if self._process.stdin is None:
-            return {}
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            self.alive = False
-            return {}
-        return self._answer()
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _answer(self) -> dict[str, Any]:
-        line = self._process.stdout.readline() if self._process.stdout else ""
-        try:
-            answer = json.loads(line)
-        except ValueError:
-            self.alive = False
-            return {}
-        return answer if isinstance(answer, dict) else {}
-
-
-class _Workers:
-    """A pool of workers, which grows with demand and replaces dead workers."""
-
-    def __init__(self, executable: str) -> None:
-        self._executable = executable
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-
-    @contextmanager
-    def one(self) -> Iterator[_Worker]:
-        try:
-            worker = self._idle.get_nowait()
-        except queue.Empty:
-            worker = _Worker(self._executable)
-        try:
-            yield worker
-        except BaseException:
-            worker.close()
-            raise
-        if worker.alive:
-            self._idle.put(worker)
-        else:
-            worker.close()
-
-    def close(self) -> None:
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
-
-
-@contextmanager
-def _workers(executable: str) -> Iterator[_Workers]:
-    workers = _Workers(executable)
-    try:
-        yield workers
-    finally:
-        workers.close()

@@ -17,7 +17,8 @@ from imagesync.cluster.events import events_of
 from imagesync.core.progress import SilentProgress
 from imagesync.engine import client, fragile_builds, liveness, load, run_container
 from imagesync.engine.build_context import BuildRequest
-from imagesync.engine.engine import Engine, ListedImage
+from imagesync.engine.engine import Engine
+from imagesync.engine.images import ListedImage
 from imagesync.engine.lookup import look_up
 from imagesync.engine.run_container import Attachment, RunRequest
 from imagesync.errors import EngineError, ImagesyncError

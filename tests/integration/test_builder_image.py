@@ -15,7 +15,8 @@ from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import ContextFile
 from imagesync.engine.client import connect
 from imagesync.engine.endpoint import Endpoint
-from imagesync.engine.engine import Engine, EngineImage
+from imagesync.engine.engine import Engine
+from imagesync.engine.images import EngineImage
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, VerifyError
 from imagesync.image.builder import build_image

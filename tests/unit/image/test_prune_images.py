@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
-from imagesync.engine.engine import ListedImage
+from imagesync.engine.images import ListedImage
 from imagesync.image.prune_images import own_images, unused_images
 from imagesync.image_layout import Label, image_tag
 

@@ -22,7 +22,8 @@ from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
 from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
-from imagesync.wheels.bytecode import _program_version, compile_bytecode, compiled_ahead
+from imagesync.wheels.bytecode import compile_bytecode, compiled_ahead
+from imagesync.wheels.compilers import program_version
 from tests.environments import feature_version
 from tests.host_platform import NEEDS_OWN_SYSTEM
 from tests.indexes.wheels import make_wheel
@@ -350,7 +351,7 @@ def test_interpreter_that_does_not_start_is_passed_over(
     shim = script("shims", "exit 127")
     other = script("other", "echo CPython 2.7.18")
     good = script("bin", f'exec {sys.executable} "$@"')
-    monkeypatch.setattr("imagesync.wheels.bytecode._running_minor", lambda: "another")
+    monkeypatch.setattr("imagesync.wheels.compilers._running_minor", lambda: "another")
     monkeypatch.setenv("PATH", os.pathsep.join((shim, other, good)))
     (archive,) = compile_with(store, FILES, executable="")
     assert len(names(archive)) == len(COMPILED)
@@ -379,7 +380,7 @@ def test_module_that_takes_too_much_is_named(
     script = program_text("host.compile_worker")
     assert f" = {limit}\n" in script or f" = {limit}  #" in script
     lowered = script.replace(f" = {limit}", f" = {lower}", 1)
-    monkeypatch.setattr("imagesync.wheels.bytecode.program_text", lambda _: lowered)
+    monkeypatch.setattr("imagesync.wheels.compilers.program_text", lambda _: lowered)
     heavy = b"x = [" + b"0," * (1 << 19) + b"]\n"  # 1 MB takes 0.2 GB and some 0.5 s
     progress = RecordedLines()
     archives = compile_with(store, {"pkg/heavy.py": heavy, "pkg/small.py": b""}, progress=progress)
@@ -405,8 +406,8 @@ time.sleep(60)
 
 
 def test_bytecode_depends_on_the_program_where_marshal_shows_it() -> None:
-    assert _program_version("3.10") != ""
-    assert _program_version("3.11") == _program_version("3.14") == ""
+    assert program_version("3.10") != ""
+    assert program_version("3.11") == program_version("3.14") == ""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only on Linux")
