@@ -91,6 +91,8 @@ class EngineFinder:
             )
             error.hint = "\n".join(filter(None, (error.hint, without)))
             raise
+        if self._context.platform == DEFAULT_PLATFORM:
+            return  # asking the engine for its own takes a fifth of a second
         try:
             self.check_runs_platform(by_emulation=self._is_needed)
         except ForeignPlatform as error:
