@@ -1,7 +1,8 @@
 """``python -m benchmarks.report``: the tables and plots of docs/benchmarks.md, from the file of results.
 
 Writes between the markers ``<!-- results -->`` and ``<!-- end of results -->`` of docs/benchmarks.md, and of
-README.md where it has them, and writes docs/benchmarks.json, docs/benchmarks.svg and docs/benchmarks-all.svg.
+README.md where it has them, and writes docs/benchmarks.json, docs/benchmarks.svg and, with more builders of
+images than it shows, docs/benchmarks-all.svg.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def main() -> int:
     }
     (arguments.docs / "benchmarks.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     if size:
-        for name, contenders in (("benchmarks.svg", _SHORT), ("benchmarks-all.svg", None)):
-            (arguments.docs / name).write_text(_plot(runs, size, contenders), "utf-8")
+        (arguments.docs / "benchmarks.svg").write_text(_plot(runs, size, _SHORT), "utf-8")
+        if _has_others(runs, size):
+            (arguments.docs / "benchmarks-all.svg").write_text(_plot(runs, size, None), "utf-8")
         if _MARKED.search(arguments.readme.read_text("utf-8")):
             picture = f"![{_description(runs, size)}](docs/benchmarks.svg)\n"
             _write_between(arguments.readme, picture)
@@ -76,6 +78,11 @@ def _write_between(file: Path, text: str) -> None:
     if not _MARKED.search(old):
         raise SystemExit(f"{file} has no markers <!-- results --> and <!-- end of results -->")
     file.write_text(_MARKED.sub(lambda found: f"{found[1]}{text}{found[2]}", old), "utf-8")
+
+
+def _has_others(runs: Runs, size: str) -> bool:
+    """Return True if builders of images were measured that the short plot leaves out."""
+    return any(set(runs.get((work, size), ())) - set(_SHORT) for work in WORKS)
 
 
 def _by_contender(results: Sequence[Result]) -> Runs:
@@ -101,7 +108,8 @@ def _report(
         )
     if plotted:
         yield f"\n![{_description(runs, plotted)}](benchmarks.svg)\n"
-        yield f"All who build images, environment {plotted}:\n\n![The same with all](benchmarks-all.svg)"
+        if _has_others(runs, plotted):
+            yield f"All who build images, environment {plotted}:\n\n![The same with all](benchmarks-all.svg)"
     for size in SIZES:
         figures = [figure for figure in COMMANDS if (figure, size) in runs]
         if figures:
