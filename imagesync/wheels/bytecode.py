@@ -238,29 +238,49 @@ class _Compiler:
 
     def compile(self, wheel: StoredFile) -> StoredFile | None:
         """Return the archive of *wheel*, from the store or compiled; ``None`` if the interpreter fails."""
-        # Compilers of one feature version differ in details: an image's bytes mustn't tell which came first.
-        parts = [str(_FORMAT), wheel.digest, self.magic, self.version, str(self.site_packages)]
-        parts += ["converts"] if self.converts else []
-        parts += [self.program] if self.program else []
-        key = "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        key = self._key(wheel.digest)
         archive = self.store.recall(key)
         if archive is None:
             archive = self._compile(wheel, key)
         self.task.advance(1)
         return archive
 
+    def _key(self, content: str) -> str:
+        # Compilers of one feature version differ in details: an image's bytes mustn't tell which came first.
+        parts = [str(_FORMAT), content, self.magic, self.version, str(self.site_packages)]
+        parts += ["converts"] if self.converts else []
+        parts += [self.program] if self.program else []
+        return "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
     def _compile(self, wheel: StoredFile, key: str) -> StoredFile | None:
         archive = self.folder / key
+        project = self._key(wheel.filename.partition("-")[0].lower())
         with self.workers.one() as worker:
-            answer = worker.compile(wheel.path, archive, self.site_packages, converts=self.converts)
+            answer = worker.compile(
+                wheel.path,
+                archive,
+                self.site_packages,
+                converts=self.converts,
+                earlier=self._earlier(project),
+            )
         self._report(wheel, answer)
         if "modules" not in answer:
             return None
         filename = wheel.filename.removesuffix(".whl") + ".pyc.zip"
         stored = self.store.add_file(archive, filename=filename)
         self.store.remember(key, stored)
+        self.store.remember(project, wheel)
         archive.unlink(missing_ok=True)
         return stored
+
+    def _earlier(self, project: str) -> tuple[Path, Path] | None:
+        """Return the last wheel of a project that was compiled, and the archive of its bytecode.
+
+        Most modules of another version, or for another platform, are the same.
+        """
+        wheel = None if self.converts else self.store.recall(project)
+        archive = None if wheel is None else self.store.recall(self._key(wheel.digest))
+        return None if wheel is None or archive is None else (wheel.path, archive.path)
 
     def _report(self, wheel: StoredFile, answer: Mapping[str, Any]) -> None:
         """Report modules without bytecode, other than templates and code for another Python."""

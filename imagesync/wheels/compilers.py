@@ -118,7 +118,13 @@ class Worker:
             )
 
     def compile(
-        self, wheel: Path, archive: Path, site_packages: PurePosixPath, *, converts: bool
+        self,
+        wheel: Path,
+        archive: Path,
+        site_packages: PurePosixPath,
+        *,
+        converts: bool,
+        earlier: tuple[Path, Path] | None = None,
     ) -> dict[str, Any]:
         """Return the worker's answer; nothing of one that has ended."""
         request = {
@@ -126,6 +132,7 @@ class Worker:
             "archive": str(archive),
             "site_packages": str(site_packages),
             "converts": converts,
+            "earlier": None if earlier is None else [str(path) for path in earlier],
         }
         if self._process.stdin is None:
             return {}

@@ -3,9 +3,9 @@
 Usage: python compile_worker.py PARENT
 
 It writes one JSON line, ``{"magic": "<hex>"}``, then answers each line of stdin, ``{"wheel": path,
-"archive": path, "site_packages": path, "converts": bool}``, with one line: ``{"modules": count,
-"too_large": [path, ...]}``, or ``{"error": text}``. It ends when stdin ends, when the process PARENT ends, or
-when a module takes too long.
+"archive": path, "site_packages": path, "converts": bool, "earlier": [wheel, archive] or null}``, with one
+line: ``{"modules": count, "reused": count, "too_large": [path, ...]}``, or ``{"error": text}``. It ends when
+stdin ends, when the process PARENT ends, or when a module takes too long.
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ import marshal
 import sys
 import warnings
 import zipfile
-from typing import Any
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
 
 from imagesync.standalone.compilation import MOST_SOURCE, begin_module, bound_process, compiled
 from imagesync.standalone.distributions import installed_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP can hold
 _REGULAR = 0o100644 << 16
@@ -39,7 +43,11 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = compile_wheel(
-                request["wheel"], request["archive"], request["site_packages"], converts=request["converts"]
+                request["wheel"],
+                request["archive"],
+                request["site_packages"],
+                converts=request["converts"],
+                earlier=request["earlier"],
             )
         except Exception as error:
             # Any error is an answer: the other side waits for one.
@@ -47,15 +55,51 @@ def main() -> None:
         print(json.dumps(answer), flush=True)
 
 
-def compile_wheel(wheel: str, archive: str, site_packages: str, *, converts: bool = False) -> dict[str, Any]:
+class Earlier:
+    """A wheel whose modules have been compiled for the same places, and their bytecode."""
+
+    def __init__(self, paths: Sequence[str] | None, exits: ExitStack) -> None:
+        self._zips: list[zipfile.ZipFile] = []
+        with suppress(OSError, zipfile.BadZipFile):  # one may have just been removed
+            self._zips = [exits.enter_context(zipfile.ZipFile(path)) for path in paths or ()]
+
+    def bytecode(self, name: str, cached: str, source: zipfile.ZipInfo, text: bytes) -> bytes | None:
+        """Return the bytecode of a module whose text is *text*, or None if the wheel has another one."""
+        if not self._zips:
+            return None
+        wheel, archive = self._zips
+        try:
+            known, pyc = wheel.getinfo(name), archive.getinfo(cached)
+        except KeyError:
+            return None
+        # The CRC spares most texts from being read, and decides nothing.
+        if (known.CRC, known.file_size) != (source.CRC, source.file_size) or wheel.read(known) != text:
+            return None
+        found = archive.read(pyc)
+        # A wheel may have two members for one place.
+        return found if found[8:16] == importlib.util.source_hash(text) else None
+
+
+def compile_wheel(
+    wheel: str,
+    archive: str,
+    site_packages: str,
+    *,
+    converts: bool = False,
+    earlier: Sequence[str] | None = None,
+) -> dict[str, Any]:
     """Write the bytecode of all modules of *wheel* to *archive*, and return the answer about them.
 
-    Bytecode in the wheel counts only if *converts* says that it belongs to the modules there.
+    Bytecode in the wheel counts only if *converts* says that it belongs to the modules there. *earlier* is a
+    wheel and an archive that was made of it.
     """
     tag = sys.implementation.cache_tag
-    count = 0
+    count = reused = 0
     too_large = []
-    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(archive, "w") as target:
+    with ExitStack() as exits:
+        source = exits.enter_context(zipfile.ZipFile(wheel))
+        target = exits.enter_context(zipfile.ZipFile(archive, "w"))
+        known = Earlier(earlier, exits)
         names = source.namelist()
         present = frozenset(names) if converts else frozenset()
         modules = sorted((installed_path(name), name) for name in names if name.endswith(".py"))
@@ -70,6 +114,8 @@ def compile_wheel(wheel: str, archive: str, site_packages: str, *, converts: boo
             cached = f"{folder}{'/' if folder else ''}__pycache__/{module[:-3]}.{tag}.pyc"
             text = source.read(name)
             pyc = convert_to_hash(source.read(cached), text) if cached in present else None
+            if pyc is None and (pyc := known.bytecode(name, cached, source.getinfo(name), text)) is not None:
+                reused += 1
             try:
                 pyc = pyc or compile_module(text, site_packages + "/" + path)
             except MemoryError:
@@ -82,7 +128,7 @@ def compile_wheel(wheel: str, archive: str, site_packages: str, *, converts: boo
             member.external_attr = _REGULAR
             target.writestr(member, pyc, zipfile.ZIP_DEFLATED, _LEVEL)
             count += 1
-    return {"modules": count, "too_large": too_large}
+    return {"modules": count, "reused": reused, "too_large": too_large}
 
 
 def convert_to_hash(pyc: bytes, source: bytes) -> bytes | None:

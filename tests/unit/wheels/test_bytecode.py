@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from imagesync.scan.environment import Interpreter
 from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.bytecode import compile_bytecode, compiled_ahead
-from imagesync.wheels.compilers import program_version
+from imagesync.wheels.compilers import Worker, open_workers, program_version
 from tests.environments import feature_version
 from tests.host_platform import NEEDS_OWN_SYSTEM
 from tests.indexes.wheels import make_wheel
@@ -285,8 +286,8 @@ def test_bytecode_is_that_of_the_compiler_whichever_came_first(store: Store) -> 
         return [path.name for path in (store.root / "derived").iterdir()]
 
     first = compiled(f"{MINOR}.1")
-    assert len(compiled(f"{MINOR}.2")) == len(first) + 1
-    assert len(compiled(f"{MINOR}.1")) == len(first) + 1
+    assert len(compiled(f"{MINOR}.2")) == 2 * len(first)
+    assert len(compiled(f"{MINOR}.1")) == 2 * len(first)
 
 
 def test_dying_interpreter_only_loses_its_wheel(store: Store, tmp_path: Path) -> None:
@@ -419,3 +420,44 @@ def test_busy_worker_ends_with_its_parent() -> None:
     parent.communicate()
     assert select.select([descriptor], [], [], 10)[0] == [descriptor]
     os.close(descriptor)
+
+
+def test_modules_of_another_version_are_compiled_only_where_their_text_differs(tmp_path: Path) -> None:
+    wheels = []
+    for version, changed in (("1.0", b"V = 1\n"), ("2.0", b"V = 2\n")):
+        files = {"pkg/same.py": b"def f():\n    return __file__\n", "pkg/version.py": changed}
+        wheel = tmp_path / f"demo-{version}-py3-none-any.whl"
+        wheel.write_bytes(make_wheel("demo", version, files=files)[1])
+        wheels.append(wheel)
+    first, second, anew = (tmp_path / name for name in ("first", "second", "anew"))
+    with open_workers(sys.executable) as workers, workers.one() as worker:
+        worker.compile(wheels[0], first, SITE, converts=False)
+        answer = worker.compile(wheels[1], second, SITE, converts=False, earlier=(wheels[0], first))
+        worker.compile(wheels[1], anew, SITE, converts=False)
+    assert (answer["modules"], answer["reused"]) == (2, 1)
+    assert second.read_bytes() == anew.read_bytes()
+
+
+def test_removed_archive_of_another_version_is_done_without(tmp_path: Path) -> None:
+    wheel = tmp_path / "demo-1.0-py3-none-any.whl"
+    wheel.write_bytes(make_wheel("demo", "1.0", files={"demo.py": b"V = 1\n"})[1])
+    gone = (tmp_path / "gone.whl", tmp_path / "gone.zip")
+    with open_workers(sys.executable) as workers, workers.one() as worker:
+        answer = worker.compile(wheel, tmp_path / "archive", SITE, converts=False, earlier=gone)
+    assert (answer["modules"], answer["reused"]) == (1, 0)
+
+
+def test_wheels_of_one_project_are_compiled_with_the_one_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = []
+    compile_wheel = Worker.compile
+
+    def compile_and_record(self: Worker, *arguments: Any, **options: Any) -> dict[str, Any]:
+        earlier.append(options["earlier"])
+        return compile_wheel(self, *arguments, **options)
+
+    monkeypatch.setattr(Worker, "compile", compile_and_record)
+    (first,) = compile_with(store, {"demo.py": b"V = 1\n"})
+    compile_with(store, {"demo.py": b"V = 2\n"})
+    assert [pair and pair[1] for pair in earlier] == [None, first.path]
