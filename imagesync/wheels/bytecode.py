@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.background import BackgroundCall
+from imagesync.core.names import canonical_name
 from imagesync.core.progress import Severity, SilentProgress, slow_task
 from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
@@ -254,14 +255,14 @@ class _Compiler:
 
     def _compile(self, wheel: StoredFile, key: str) -> StoredFile | None:
         archive = self.folder / key
-        project = self._key(wheel.filename.partition("-")[0].lower())
+        project = self._key(canonical_name(wheel.filename.partition("-")[0]))
         with self.workers.one() as worker:
             answer = worker.compile(
                 wheel.path,
                 archive,
                 self.site_packages,
                 converts=self.converts,
-                earlier=self._earlier(project),
+                earlier=None if self.converts else self._earlier(project),
             )
         self._report(wheel, answer)
         if "modules" not in answer:
@@ -269,7 +270,8 @@ class _Compiler:
         filename = wheel.filename.removesuffix(".whl") + ".pyc.zip"
         stored = self.store.add_file(archive, filename=filename)
         self.store.remember(key, stored)
-        self.store.remember(project, wheel)
+        if not self.converts:
+            self.store.remember(project, wheel)
         archive.unlink(missing_ok=True)
         return stored
 
@@ -278,7 +280,7 @@ class _Compiler:
 
         Most modules of another version, or for another platform, are the same.
         """
-        wheel = None if self.converts else self.store.recall(project)
+        wheel = self.store.recall(project)
         archive = None if wheel is None else self.store.recall(self._key(wheel.digest))
         return None if wheel is None or archive is None else (wheel.path, archive.path)
 
