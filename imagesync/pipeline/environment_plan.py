@@ -165,22 +165,17 @@ def image_options(context: Context) -> tuple[ImageOptions, tuple[Finding, ...]]:
 def image_findings(plan: Plan, environment: Environment, context: Context) -> Iterable[Finding]:
     """Return the findings that concern an image: odd files of packages, and modules beside scripts."""
     from imagesync.loose_code.detect import find_loose_folder
+    from imagesync.pipeline.wheel_container import missing_container
     from imagesync.plan.checks.file_conflicts import check_files
     from imagesync.plan.checks.file_paths import paths_outside
-    from imagesync.plan.checks.sources import foreign_wheels
 
     cwd = Path.cwd()
     environ, code = _path_variables(environment, context), context.settings.code
     loose = find_loose_folder(environment, environ=environ, cwd=cwd, code=code)
     files = check_files(plan, environment, cache=context.cache_folder / TREES)
-    wheels: Iterable[Finding] = ()
-    if foreign_wheels(plan):
-        from imagesync.pipeline.wheel_container import missing_container
-
-        wheels = missing_container(plan, context)
     return (
         *files,
-        *wheels,
+        *missing_container(plan, context),
         *paths_outside(plan),
         *(folder.to_finding(cwd) for folder in loose),
     )
