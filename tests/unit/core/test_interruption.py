@@ -83,6 +83,13 @@ def test_connection_that_cleans_up_ends_last() -> None:
     assert state.stdout.strip()[:1] in {"", "Z"}
 
 
+def outputs(program: str) -> tuple[str, str]:
+    """Return what *program*, which interrupts itself, prints on stdout and stderr."""
+    command = [sys.executable, "-c", program]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return finished.stdout, finished.stderr
+
+
 DROPS_EXCEPTIONS = """
 import os, signal, time, weakref
 from imagesync.core.interruption import Interruption
@@ -100,9 +107,7 @@ except KeyboardInterrupt:
 
 
 def test_signal_in_a_callback_that_drops_exceptions_unwinds_all_the_same() -> None:
-    command = [sys.executable, "-c", DROPS_EXCEPTIONS]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (finished.stdout, finished.stderr) == ("unwound\n", "")
+    assert outputs(DROPS_EXCEPTIONS) == ("unwound\n", "")
 
 
 IN_A_SYSTEM_CALL = """
@@ -126,6 +131,4 @@ except KeyboardInterrupt:
 
 
 def test_signal_that_does_not_end_a_system_call_unwinds_all_the_same() -> None:
-    command = [sys.executable, "-c", IN_A_SYSTEM_CALL]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert (finished.stdout, finished.stderr) == ("unwound\n", "")
+    assert outputs(IN_A_SYSTEM_CALL) == ("unwound\n", "")
