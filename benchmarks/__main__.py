@@ -74,7 +74,7 @@ def main() -> int:
                 print(f"{figure}, {arguments.size}", flush=True)
                 measured.measure(figure, results, turns=2 * arguments.turns)
         if set(arguments.figures) & {*builds.FIGURES, "cluster"}:
-            images = Images(environment, arguments.base, base, engine, relay, results, work)
+            images = Images(environment, arguments.base, base, engine, relay, results, measured.tools, work)
             images.measure(arguments)
     return 0
 
@@ -89,6 +89,8 @@ class Images:
         The root image, as a user names it.
     relay
         Where the engine answers.
+    tools
+        The folder of the rivals' commands.
     work
         The folder of everything that is made.
     """
@@ -99,13 +101,14 @@ class Images:
     engine: Engine
     relay: Relay
     results: Results
+    tools: Path
     work: Path
 
     def measure(self, arguments: argparse.Namespace) -> None:
         """Measure the figures of images and clusters that the command line names."""
         podman = PodmanBuilder(self.work / "podman")
         uv_image = make_uv_image(self.engine, self.work / "uv-image")
-        pip_image = make_pip_image(self.engine, self.base.reference, self.work / "pip-image", self._tools)
+        pip_image = make_pip_image(self.engine, self.base.reference, self.work / "pip-image", self.tools)
         if any(name.startswith("podman") for name in arguments.contenders):
             archive = self.work / "podman.tar"
             save_images((self.base.reference, uv_image, pip_image), archive)
@@ -131,10 +134,6 @@ class Images:
     def _folder(self) -> Path:
         return self.work / self.environment.size
 
-    @property
-    def _tools(self) -> Path:
-        return self.work / "tools" / "bin"
-
     def _imagesync(self, builder: str) -> Imagesync:
         base = self.root if builder == "docker" else f"docker-daemon:{self.base.reference}"
         store, engine = self._folder / f"store-{builder}", DockerBuilder(self.engine)
@@ -156,7 +155,7 @@ class Images:
             uv_image,
             self._folder / name,
             session,
-            self._tools,
+            self.tools,
         )
 
 

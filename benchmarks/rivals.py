@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -309,10 +309,7 @@ def make_uv_image(engine: Engine, folder: Path) -> str:
         ContextFile.from_file("Dockerfile", folder / "Dockerfile"),
         ContextFile.from_file("uv", Path(find_uv_bin()), mode=0o755),
     ]
-    image = engine.build_files(files, BuildRequest("none", LINUX_AMD64.name), progress=SilentProgress())
-    reference = f"imagesync-bench-uv:{version}"
-    engine.tag(image, reference)
-    return reference
+    return _build_as(f"imagesync-bench-uv:{version}", files, engine)
 
 
 def make_pip_image(engine: Engine, base: str, folder: Path, tools: Path) -> str:
@@ -333,8 +330,12 @@ def make_pip_image(engine: Engine, base: str, folder: Path, tools: Path) -> str:
         "utf-8",
     )
     files = [ContextFile.from_file(name, folder / name) for name in ("Dockerfile", wheel.name)]
+    return _build_as(f"imagesync-bench-pip:{version}", files, engine)
+
+
+def _build_as(reference: str, files: Sequence[ContextFile], engine: Engine) -> str:
+    """Build an image of *files*, without a network, and return its name."""
     image = engine.build_files(files, BuildRequest("none", LINUX_AMD64.name), progress=SilentProgress())
-    reference = f"imagesync-bench-pip:{version}"
     engine.tag(image, reference)
     return reference
 
