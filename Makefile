@@ -27,8 +27,7 @@ help:
 demo: venv engine
 	@scripts/demo.sh
 
-test: venv
-	@scripts/engine.sh tests
+test: venv engine
 	@scripts/test-packages.sh
 	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python scripts/run_tests.py $(ARGS)
 

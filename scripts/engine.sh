@@ -1,9 +1,5 @@
 #!/bin/sh
 # Sees to it that a container engine answers. As root on Debian or Ubuntu one is installed and started if need be.
-#
-# Usage: scripts/engine.sh [tests]
-#
-# With "tests", all data of an engine that is started here goes with it (scripts/throwaway-disk.sh).
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -50,12 +46,9 @@ elif ! answers; then
         # What was used in the last ten minutes stays: collecting it took layers from images of that moment (moby/buildkit#5469).
         echo '{"builder": {"gc": {"enabled": true, "policy": [{"keepStorage": "12GB", "filter": ["unused-for=10m"]}]}}}' >"$config"
     fi
-    disk=
-    [ "${1:-}" != tests ] || disk="scripts/throwaway-disk.sh /var/lib/docker"
     # In a session of its own, and with no descriptor of ours, not even that of a lock (flock), it outlives make and
     # whoever waits for make's output.
-    # shellcheck disable=SC2086
-    setsid $disk dockerd --config-file "$config" </dev/null >"$log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
+    setsid dockerd --config-file "$config" </dev/null >"$log" 2>&1 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- &
     pid=$!
 fi
 
