@@ -18,6 +18,7 @@ Needs a container engine and PyPI. What is pushed is measured by ``benchmarks.pu
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
@@ -25,11 +26,13 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from benchmarks.environments import REQUIREMENTS
 from benchmarks.measure import Contender, Run, in_turns, median_seconds, ratio
 from benchmarks.results import machine
 from benchmarks.subjects import (
+    REPOSITORY,
     CopyAndInstall,
     Imagesync,
     LocalEnvironment,
@@ -64,8 +67,15 @@ class WithoutEngine:
     ours: Imagesync
 
     def forget(self, *gone: str) -> None:
-        """Remove the image, and of the store's layers the entries *gone*: ``layer`` or ``part``."""
-        (self.ours.store / "images" / "index.json").unlink(missing_ok=True)
+        """Remove the image, and of the store's layers the entries *gone*: ``layer`` or ``part``.
+
+        The base stays: it was read when the image was built first.
+        """
+        index = self.ours.store / "images" / "index.json"
+        if index.is_file():
+            document = json.loads(index.read_text("utf-8"))
+            document["manifests"] = [entry for entry in document["manifests"] if not _is_made_here(entry)]
+            index.write_text(json.dumps(document), "utf-8")
         for entry in (self.ours.store / "layers").glob("*.json"):
             head = entry.read_text("utf-8")[:40]
             if any(f'"{kind}"' in head for kind in gone):
@@ -247,6 +257,11 @@ def print_runs(title: str, measured: Mapping[str, list[Run]], others: list[str])
         counted = ", ".join(f"{key} {max(run.counted[key] for run in runs)}" for key in runs[0].counted)
         print(_row([name, f"{median_seconds(runs):.2f}", *ratios, str(received), counted]))
     print(flush=True)
+
+
+def _is_made_here(entry: Mapping[str, Any]) -> bool:
+    name: str = entry.get("annotations", {}).get("org.opencontainers.image.ref.name", "")
+    return name.startswith(f"{REPOSITORY}:")
 
 
 def _row(cells: list[str]) -> str:

@@ -52,8 +52,8 @@ from tests.integration.local_registry import LocalRegistry
 from tests.integration.registry_proxy import RegistryProxy
 
 PUSHED_UV, PUSHED_COPY = f"{UV}, docker push", f"{COPY}, docker push"
-# One light package without dependencies, and versions of it that differ from each other.
-LIGHT = ("toolz", ("0.12.0", "0.11.2", "0.11.1", "0.11.0", "0.10.0", "0.12.1", "1.0.0"))
+# One light package, and versions of it that dask and distributed can use.
+LIGHT = ("click", ("8.2.1", "8.2.2", "8.3.0", "8.3.1", "8.3.2", "8.3.3", "8.4.1"))
 
 
 @dataclass(frozen=True)
