@@ -1,14 +1,15 @@
-"""``python -m benchmarks.report``: the tables and plots of docs/benchmarks.md, from the file of results.
+"""``python -m benchmarks.report``: the tables and plots of docs/benchmarks.md.
 
-Writes between the markers ``<!-- results -->`` and ``<!-- end of results -->`` of docs/benchmarks.md, and of
-README.md where it has them, and writes docs/benchmarks.json, docs/benchmarks.svg and, with more builders of
-images than it shows, docs/benchmarks-all.svg.
+Reads docs/benchmarks.json and the file of results. Each figure is of the last session that measured it, so a
+new checkout that measures one figure keeps the others. Writes between the markers ``<!-- results -->`` and
+``<!-- end of results -->`` of docs/benchmarks.md, and of README.md where it has them, and writes
+docs/benchmarks.json, docs/benchmarks.svg and, with more builders of images than it shows,
+docs/benchmarks-all.svg.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import sys
@@ -22,7 +23,7 @@ from benchmarks.commands import FIGURES as COMMANDS
 from benchmarks.environments import SIZES
 from benchmarks.measure import Run, ratio
 from benchmarks.plot import Bar, draw
-from benchmarks.results import FILE, Result, read_results
+from benchmarks.results import FILE, Result, read_results, write_document
 
 _MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
 _TITLES = {
@@ -53,16 +54,13 @@ def main() -> int:
     parser.add_argument("--docs", type=Path, default=Path("docs"), help="the folder of benchmarks.md")
     parser.add_argument("--readme", type=Path, default=Path("README.md"))
     arguments = parser.parse_args()
-    results, sessions = read_results(arguments.results)
+    document = arguments.docs / "benchmarks.json"
+    results, sessions = read_results(document, arguments.results)
     runs = _by_contender(results)
     size = next((size for size in ("M", "S", "L") if ("cold", size) in runs), "")
     text = "\n".join(_report(runs, results, sessions, plotted=size)) + "\n"
     _write_between(arguments.docs / "benchmarks.md", text)
-    document = {
-        "sessions": list(sessions.values()),
-        "results": [{**vars(result), "run": result.run.to_dict()} for result in results],
-    }
-    (arguments.docs / "benchmarks.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    write_document(document, results, sessions)
     if size:
         (arguments.docs / "benchmarks.svg").write_text(_plot(runs, size, _SHORT), "utf-8")
         if _has_others(runs, size):

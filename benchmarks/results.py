@@ -1,4 +1,4 @@
-"""Results: one JSON line for each run, appended as soon as it is measured."""
+"""Results: a JSON line for each run, appended as soon as it is measured; and one document of all figures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
@@ -62,29 +62,51 @@ class Results:
             file.write(json.dumps(record) + "\n")
 
 
-def read_results(file: Path) -> tuple[list[Result], dict[str, dict[str, Any]]]:
+def read_results(*files: Path) -> tuple[list[Result], dict[str, dict[str, Any]]]:
     """Return the results, and by session the machine and the versions.
 
-    Of each figure and size only the last session counts.
+    Of each figure and size only the last session counts, whichever file has it. If two files have the same
+    session, the later file replaces it. A missing file has no results.
     """
     sessions: dict[str, dict[str, Any]] = {}
-    found: dict[tuple[str, str], list[Result]] = {}
-    for record in _records(file):
-        if "figure" not in record:
-            sessions[record["session"]] = record
-            continue
-        run = Run(**{field.name: record[field.name] for field in fields(Run)})
-        names = ("session", "figure", "size", "contender", "turn")
-        result = Result(**{name: record[name] for name in names}, run=run)
-        kept = found.setdefault((result.figure, result.size), [])
-        if kept and kept[-1].session != result.session:
-            kept.clear()
-        kept.append(result)
-    return [result for results in found.values() for result in results], sessions
+    found: dict[tuple[str, str], dict[str, list[Result]]] = {}
+    for file in files:
+        read: dict[tuple[str, str, str], list[Result]] = {}
+        for record in _records(file):
+            if "figure" not in record:
+                sessions[record["session"]] = record
+                continue
+            run = Run(**{field.name: record[field.name] for field in fields(Run)})
+            names = ("session", "figure", "size", "contender", "turn")
+            result = Result(**{name: record[name] for name in names}, run=run)
+            read.setdefault((result.figure, result.size, result.session), []).append(result)
+        for (figure, size, session), results in read.items():
+            found.setdefault((figure, size), {})[session] = results
+    # Sessions are named by when they began.
+    return [result for each in found.values() for result in each[max(each)]], sessions
+
+
+def write_document(file: Path, results: Iterable[Result], sessions: Mapping[str, dict[str, Any]]) -> None:
+    """Write the results and their sessions as one JSON document, which :func:`read_results` reads, too."""
+    results = list(results)
+    used = {result.session for result in results}
+    document = {
+        "sessions": [record for session, record in sorted(sessions.items()) if session in used],
+        "results": [{**vars(result), "run": result.run.to_dict()} for result in results],
+    }
+    file.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
 
 
 def _records(file: Path) -> Iterator[dict[str, Any]]:
-    for line in file.read_text("utf-8").splitlines():
+    if not file.exists():
+        return
+    text = file.read_text("utf-8")
+    if file.suffix == ".json":
+        document = json.loads(text)
+        yield from document["sessions"]
+        yield from ({**result, **result["run"]} for result in document["results"])
+        return
+    for line in text.splitlines():
         with contextlib.suppress(ValueError):  # of a run that was ended while it wrote
             yield json.loads(line)
 
