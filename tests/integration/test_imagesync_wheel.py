@@ -1,12 +1,15 @@
-"""The wheel of imagesync itself: what builds need is in it."""
+"""The wheel of imagesync itself: what builds need is in it, and an index can show its description."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 
+import pytest
 from uv import find_uv_bin
 
 ROOT = Path(__file__).parents[2]
@@ -23,11 +26,18 @@ assert {path.suffix for path in (shipped_templates() / "cluster").iterdir()} == 
 """
 
 
-def test_wheel_has_templates_and_programs(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the wheel, built from this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
     subprocess.run(
-        [find_uv_bin(), "build", "--wheel", "--quiet", "--out-dir", str(tmp_path), str(ROOT)], check=True
+        [find_uv_bin(), "build", "--wheel", "--quiet", "--out-dir", str(folder), str(ROOT)], check=True
     )
-    (wheel,) = tmp_path.glob("*.whl")
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_wheel_has_templates_and_programs(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
@@ -36,3 +46,14 @@ def test_wheel_has_templates_and_programs(tmp_path: Path) -> None:
     templates = {name for name in names if name.startswith("imagesync/templates/")}
     assert not [name for name in templates if name.endswith(".py")]
     subprocess.run([sys.executable, "-I", "-c", CHECK, str(tmp_path / "installed")], check=True)
+
+
+def test_description_on_an_index_refers_to_no_file_of_the_repository(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = Parser().parsestr(archive.read(name).decode())
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    description = metadata.get_payload()
+    assert isinstance(description, str)
+    assert "## Limits" in description
+    assert re.findall(r"\]\((?!https?:)[^)]*\)|<(?:img|picture|source)\b", description) == []
