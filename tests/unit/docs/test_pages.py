@@ -9,6 +9,7 @@ import click
 import pytest
 
 from imagesync.cli.main import cli
+from scripts.semantic_breaks import semantic_breaks
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -41,6 +42,29 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_nobody_is_sent_to_an_index_that_has_no_release(page: Path) -> None:
     # Drop this once there is one.
     assert re.findall(r"(?:pip|pipx|tool) install ['\"]?imagesync", page.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_sentence_has_a_line_of_its_own(page: Path) -> None:
+    # scripts/semantic_breaks.py mends it.
+    text = page.read_text("utf-8")
+    assert text == semantic_breaks(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("One. Two\nis\nlonger.\n", "One.\nTwo is longer.\n"),
+        ("Such as (e.g. `a. b`) ... here. conda ends.\n", "Such as (e.g. `a. b`) ... here.\nconda ends.\n"),
+        ("- [1. One](one.md). Two.\n", "- [1. One](one.md).\n  Two.\n"),
+        ("1. One. Two.\n2. Three.\n", "1. One.\n   Two.\n2. Three.\n"),
+        ("**Bold.** Words.\n\n    code. Here.\n", "**Bold.** Words.\n\n    code. Here.\n"),
+        ("# A? B\n| a. b |\n```\nc. d\n```\n", "# A? B\n| a. b |\n```\nc. d\n```\n"),
+    ],
+    ids=["joined and broken", "abbreviations and code", "links", "items", "bold and code", "verbatim"],
+)
+def test_lines_are_broken_between_sentences_alone(text: str, broken: str) -> None:
+    assert semantic_breaks(text) == broken
 
 
 def test_names_of_the_package_exist_once_it_is_imported() -> None:

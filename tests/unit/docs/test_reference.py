@@ -163,6 +163,11 @@ def test_documented_error_is_one_of_the_code(message: str) -> None:
 
 
 LINES = [(path.name, line) for path in PAGES for line in command_lines(path.name)]
+TUTORIALS = [
+    (page, line)
+    for page in sorted(f"tutorials/{path.name}" for path in (ROOT / "docs" / "tutorials").glob("*.md"))
+    for line in command_lines(page)
+]
 
 
 def test_every_command_line_is_run_by_a_test() -> None:
@@ -172,7 +177,7 @@ def test_every_command_line_is_run_by_a_test() -> None:
         assert line == DASK_OPERATOR or all(word in text for word in line.split()), f"{test}: {line}"
 
 
-@pytest.mark.parametrize(("page", "line"), LINES)
+@pytest.mark.parametrize(("page", "line"), [*LINES, *TUTORIALS])
 def test_command_line_is_one_that_imagesync_takes(page: str, line: str) -> None:
     words = shlex.split(line.partition(" | ")[0].partition(" > ")[0])
     command: click.Command = cli
