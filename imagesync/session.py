@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from imagesync.lock.lockfile.differences import Difference
     from imagesync.lock.lockfile.models import Selection
     from imagesync.lock.lockfile.write import Bundle
-    from imagesync.lock.manifest import Manifest
+    from imagesync.lock.manifest_files import Manifest
     from imagesync.pipeline.image_finder import ImageFinder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.verify_build import Verification

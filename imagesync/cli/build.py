@@ -115,7 +115,7 @@ def _lock_beside(session: Session, path: Path, selection: Selection | None) -> P
     from imagesync.errors import UsageError
     from imagesync.lock.lockfile.read import is_ours
     from imagesync.lock.lockfile.save import form_of, require, save
-    from imagesync.lock.manifest import read_manifest
+    from imagesync.lock.manifest_files import read_manifest
 
     sessions = session.for_platforms(scans=False)
     wanted = {

@@ -120,7 +120,7 @@ def _freeze(session: Session, path: Path | None, selection: Selection | None, fo
 
 
 def _solve(session: Session, path: Path, selection: Selection | None, form: Form | None) -> Bundle:
-    from imagesync.lock.manifest import read_manifest
+    from imagesync.lock.manifest_files import read_manifest
 
     manifest = read_manifest(path, selection, platform=session.context.platform)
     return session.solve(manifest, with_pip=form in _FOR_CONDA)

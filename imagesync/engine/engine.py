@@ -224,8 +224,8 @@ class Engine:
         import_archive(self._api, content, reference, labels=labels, platform=platform)
 
     def load(self, image: OCIImage, *, references: Sequence[str], progress: Progress) -> None:
-        """Take an image that was built elsewhere; see :func:`~imagesync.engine.load.load_image`."""
-        from imagesync.engine.load import load_image
+        """Take an image that was built elsewhere; see :func:`~imagesync.engine.load_image.load_image`."""
+        from imagesync.engine.load_image import load_image
 
         load_image(self._api, image, references=references, progress=progress)
 

@@ -19,7 +19,7 @@ from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, WheelError
 from imagesync.image.built_image import Image
-from imagesync.image.options import run_lines
+from imagesync.image.dockerfile_options import run_lines
 from imagesync.image_layout import Label
 
 if TYPE_CHECKING:

@@ -15,9 +15,7 @@ from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_fi
 from imagesync.core.names import canonical_name
 from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
-from imagesync.image.image_context import BuildContext
-from imagesync.image.labels import Part, image_labels
-from imagesync.image.options import (
+from imagesync.image.dockerfile_options import (
     copied_files,
     copy_instructions,
     environment_variables,
@@ -25,6 +23,8 @@ from imagesync.image.options import (
     run_lines,
     workdir_command,
 )
+from imagesync.image.image_context import BuildContext
+from imagesync.image.labels import Part, image_labels
 from imagesync.image.templates import (
     base_stages,
     base_target,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from imagesync.image_layout import BaseImage
     from imagesync.inventory.inventory import Inventory
     from imagesync.lock.lock import Lock
-    from imagesync.loose_code.archive import CodeLayer
+    from imagesync.loose_code.code_layer import CodeLayer
     from imagesync.store.store import StoredFile
 
 

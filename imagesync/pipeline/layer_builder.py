@@ -12,6 +12,7 @@ from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError
 from imagesync.image.base import target_of
 from imagesync.image.built_image import Image
+from imagesync.image.dockerfile_options import environment_variables, owner_of
 from imagesync.image.labels import image_labels
 from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import compression_of
@@ -23,7 +24,6 @@ from imagesync.image.layers.wheel_parts import (
     KnownWheel,
     WheelPart,
 )
-from imagesync.image.options import environment_variables, owner_of
 from imagesync.image.templates import render_template
 from imagesync.image_layout import HOME, PREFIX, Label, image_tag
 from imagesync.inventory.inventory import image_inventory, to_json

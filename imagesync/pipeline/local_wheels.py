@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.progress import Severity
 from imagesync.lock.layers import local_packages
 from imagesync.lock.lock import Lock
-from imagesync.loose_code.archive import make_layer
+from imagesync.loose_code.code_layer import make_layer
 from imagesync.pipeline.artifacts import make_wheels, report_local_secrets
 from imagesync.wheels.wheel_contents import (
     WheelContent,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from imagesync.core.progress import Progress
     from imagesync.lock.lock import Target
-    from imagesync.loose_code.archive import CodeLayer
+    from imagesync.loose_code.code_layer import CodeLayer
     from imagesync.pipeline.artifact_sources import ArtifactSources
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_hash import BaseInputs

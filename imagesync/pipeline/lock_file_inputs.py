@@ -157,7 +157,7 @@ class LockFileInputs:
     @cached_property
     def plan(self) -> Plan:
         """Return the plan that holds what the lock file says."""
-        from imagesync.lock.lockfile.entries import REASON
+        from imagesync.lock.lockfile.lock_entries import REASON
         from imagesync.lock.lockfile.read import planned_packages
 
         lock, head = self.lock_file.lock, self.lock_file.custom_metadata.head

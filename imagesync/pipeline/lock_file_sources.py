@@ -87,7 +87,7 @@ def sources_key(path: Path, digest: str, selection: Selection | None, target: Ta
 
 def recall_source_digests(cache: Path, key: str) -> dict[NormalizedName, str] | None:
     """Return the digests, as they are now, of the sources that are remembered under *key*, or ``None``."""
-    from imagesync.lock.lockfile.entries import local_package
+    from imagesync.lock.lockfile.lock_entries import local_package
 
     known = read_cache(cache_path(cache / HASHES, "sources", key), key=_FORMAT)
     try:

@@ -12,7 +12,7 @@ from imagesync.lock.conda.locked_records import provided_distributions
 from imagesync.lock.conda.solver import CondaRequest, virtual_packages
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import LockedPackage, VendoredPackage
-from imagesync.lock.manifest import Manifest, python_specs
+from imagesync.lock.manifest_files import Manifest, python_specs
 from imagesync.lock.resolvers.resolver import ResolutionRequest
 from imagesync.pipeline.artifact_sources import ArtifactSources, open_artifact_sources
 from imagesync.pipeline.freeze import freeze

@@ -72,7 +72,7 @@ def scan_environment(
     findings: list[Finding] = []
     progress = progress or SilentProgress()
     if found.files_only:
-        from imagesync.scan.assemble import assemble
+        from imagesync.scan.assemble_environment import assemble
         from imagesync.scan.prefix import read_prefix
 
         answer = read_prefix(found.path, findings)
@@ -80,7 +80,7 @@ def scan_environment(
     executable = os.fspath(found.path)
     probe = Probe(executable, environ)
     # Imported while the probe runs, which takes about as long.
-    from imagesync.scan.assemble import assemble, read_conda_ahead
+    from imagesync.scan.assemble_environment import assemble, read_conda_ahead
 
     conda_facts = read_conda_ahead(executable, environ, cache, progress)
     return assemble(

@@ -15,7 +15,7 @@ import requests
 
 from imagesync.cluster.events import events_of
 from imagesync.core.progress import SilentProgress
-from imagesync.engine import client, fragile_builds, liveness, load, run_container
+from imagesync.engine import client, fragile_builds, liveness, load_image, run_container
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.engine import Engine
 from imagesync.engine.images import ListedImage
@@ -123,7 +123,7 @@ def test_engine_that_stops_answering_during_a_load_is_waited_for_once(
     image = small_image(ImageLayout(tmp_path), {"a": b"a"})
     present = frozenset({image.manifest.layers[0].digest})
     sent: list[object] = []
-    send = load._send
+    send = load_image._send
 
     def counted(*arguments: Any) -> None:
         sent.append(arguments)
@@ -131,12 +131,12 @@ def test_engine_that_stops_answering_during_a_load_is_waited_for_once(
 
     monkeypatch.setattr(liveness, "EVERY", 0.2)
     monkeypatch.setattr(liveness, "PATIENCE", 1.0)
-    monkeypatch.setattr(load, "present_layers", lambda *_: present)
-    monkeypatch.setattr(load, "_send", counted)
+    monkeypatch.setattr(load_image, "present_layers", lambda *_: present)
+    monkeypatch.setattr(load_image, "_send", counted)
     with RubbishEngine() as hanging, closing(client.connect(hanging.endpoint)) as api:
         hanging.hanging.set()
         with pytest.raises(EngineError, match="hasn't answered"):
-            load.load_image(api, image, references=["a:1"], progress=SilentProgress())
+            load_image.load_image(api, image, references=["a:1"], progress=SilentProgress())
     assert len(sent) == 1
 
 

@@ -12,7 +12,7 @@ import docker
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.engine.load import load_image
+from imagesync.engine.load_image import load_image
 from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import BlobSource, OCIImage
 from imagesync.registry.oci_layout import ImageLayout

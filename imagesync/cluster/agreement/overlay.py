@@ -223,7 +223,7 @@ def _fetch_index_wheels(
 
 
 def _loose_code(inputs: EnvironmentInputs, sources: ArtifactSources, target: Target) -> bytes:
-    from imagesync.loose_code.archive import make_layer
+    from imagesync.loose_code.code_layer import make_layer
 
     layer = make_layer(
         inputs.plan.code,

@@ -19,7 +19,7 @@ from imagesync.image_layout import CODE, site_packages
 if TYPE_CHECKING:
     from imagesync.image.layers.folder_tree import FolderTree
     from imagesync.image_layout import CopiedFile, CopiedFiles
-    from imagesync.loose_code.archive import CodeLayer
+    from imagesync.loose_code.code_layer import CodeLayer
 
 
 def code_request(code: CodeLayer, *, minor: str) -> PartRequest:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from imagesync.image.layers.folder_tree import FolderTree
     from imagesync.image.layers.standalone_python import StandalonePython
     from imagesync.image_layout import CopiedFiles
-    from imagesync.loose_code.archive import CodeLayer
+    from imagesync.loose_code.code_layer import CodeLayer
     from imagesync.store.store import Store, StoredFile
 
 _MOST_WORKERS: Final = 4

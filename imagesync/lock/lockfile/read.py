@@ -10,7 +10,7 @@ from typing import Literal, Protocol, cast
 
 from imagesync.core.credentials import reason_of
 from imagesync.errors import UsageError
-from imagesync.lock.lockfile.entries import REASON
+from imagesync.lock.lockfile.lock_entries import REASON
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection, read_text
 from imagesync.plan.plan import PlannedPackage
 

@@ -15,7 +15,7 @@ from imagesync.lock.conda.conda_lock_file import parse_file
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.custom_metadata import CustomMetadata
-from imagesync.lock.lockfile.entries import (
+from imagesync.lock.lockfile.lock_entries import (
     EntryUrls,
     bundled_wheel,
     check_entry,

@@ -16,7 +16,7 @@ from imagesync.errors import LockError
 from imagesync.lock.lock import Lock
 from imagesync.lock.locked_packages import LockedConda, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.custom_metadata import HEAD, CustomMetadata
-from imagesync.lock.lockfile.entries import (
+from imagesync.lock.lockfile.lock_entries import (
     EntryUrls,
     bundled_wheel,
     check_entry,

@@ -17,7 +17,7 @@ from imagesync.errors import LockError, UsageError
 from imagesync.lock.conda.repodata import locked
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import LockedConda, LockedPackage, VendoredPackage
-from imagesync.lock.lockfile.entries import (
+from imagesync.lock.lockfile.lock_entries import (
     EntryUrls,
     check_entry,
     chosen_names,

@@ -32,7 +32,7 @@ from imagesync.errors import LockError, UsageError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage, VendoredPackage
 from imagesync.lock.lockfile.custom_metadata import HEAD, CustomMetadata
-from imagesync.lock.lockfile.entries import (
+from imagesync.lock.lockfile.lock_entries import (
     EntryUrls,
     bundled_wheel,
     check_entry,

@@ -15,7 +15,7 @@ from imagesync.core.names import canonical_name
 from imagesync.errors import LockError, UsageError
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedPackage
-from imagesync.lock.lockfile.entries import (
+from imagesync.lock.lockfile.lock_entries import (
     EntryUrls,
     check_entry,
     local_package,

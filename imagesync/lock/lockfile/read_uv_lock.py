@@ -14,7 +14,7 @@ from imagesync.core.files import parse_toml
 from imagesync.core.installation import own_installation
 from imagesync.core.names import canonical_name, is_valid_name
 from imagesync.errors import LockError, UsageError
-from imagesync.lock.lockfile.entries import chosen_names, refuse_choice
+from imagesync.lock.lockfile.lock_entries import chosen_names, refuse_choice
 from imagesync.lock.lockfile.models import ReadLock, ReadRequest, Selection, read_text
 from imagesync.lock.lockfile.read_pylock import read_document
 from imagesync.lock.resolvers.uv import readable

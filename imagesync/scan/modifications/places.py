@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from imagesync.core.stat_cache import Stat, stat_of
-from imagesync.scan.assemble import conda_prefix
+from imagesync.scan.assemble_environment import conda_prefix
 from imagesync.scan.environment import Environment
 
 # What an environment holds besides site-packages. The rest of conda's prefix holds caches and environments.

@@ -29,8 +29,8 @@ from imagesync.image.built_image import image_of
 from imagesync.image.conda.conda_installer import CondaInstaller
 from imagesync.image.conda.layer import ArchiveImage, CondaLayer, archive_key
 from imagesync.image.dockerfile import Wheels, make_context
+from imagesync.image.dockerfile_options import run_lines, uses_cuda
 from imagesync.image.image_context import BuildContext, write_context
-from imagesync.image.options import run_lines, uses_cuda
 from imagesync.image.templates import (
     CONDA_PROGRAMS,
     PROGRAMS,
@@ -44,7 +44,7 @@ from imagesync.image_layout import BaseImage, CopiedFile, CopiedFiles, ImageOpti
 from imagesync.lock.layers import from_label, shared_layer, to_label
 from imagesync.lock.lock import Deviation, Lock, Target
 from imagesync.lock.locked_packages import Artifact, LockedConda, LockedPackage, VendoredPackage
-from imagesync.loose_code.archive import CodeLayer
+from imagesync.loose_code.code_layer import CodeLayer
 from imagesync.plan.plan import Plan, PlannedPackage
 from imagesync.scan.environment import Interpreter, Source
 from imagesync.standalone.programs import program_modules

@@ -13,7 +13,7 @@ from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import PlanError, UsageError, WheelError
 from imagesync.lock.lock import Target
-from imagesync.loose_code.archive import CodeLayer, make_layer
+from imagesync.loose_code.code_layer import CodeLayer, make_layer
 from imagesync.loose_code.collect import collect_code
 from imagesync.plan.loose_code import Code
 from imagesync.scan.scan import scan

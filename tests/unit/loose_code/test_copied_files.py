@@ -10,7 +10,7 @@ import pytest
 
 from imagesync.engine.build_context import stream_files
 from imagesync.errors import RenderError, UsageError, WheelError
-from imagesync.image import options
+from imagesync.image import dockerfile_options
 from imagesync.image.layers.code_parts import files_request
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.folder_tree import FolderTree
@@ -159,7 +159,7 @@ def test_file_that_changes_before_it_is_in_the_image_is_an_error(tmp_path: Path,
     source = write(tmp_path / "data" / "a.csv")
     files, _ = copied_files({source.parent: "/srv/data"}, cache=tmp_path / "cache")
     parts = PartStore(Store(tmp_path / "store"), compression_of("gzip"))
-    context = tuple(options.copied_files(ImageOptions(files=files)))
+    context = tuple(dockerfile_options.copied_files(ImageOptions(files=files)))
     source.write_bytes(later)
     with pytest.raises(RenderError, match=r"a\.csv changed while"):
         list(stream_files(context))

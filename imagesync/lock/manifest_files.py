@@ -25,7 +25,7 @@ from imagesync.lock.local_projects import (
     refuse_uv_sources,
     unfit,
 )
-from imagesync.lock.lockfile.entries import chosen_names, refuse_choice
+from imagesync.lock.lockfile.lock_entries import chosen_names, refuse_choice
 from imagesync.lock.lockfile.models import Selection, read_text
 from imagesync.lock.lockfile.source_trees import directory_source
 

@@ -8,7 +8,7 @@ import pytest
 
 from imagesync.errors import ImagesyncError
 from imagesync.lock.lockfile.models import Selection
-from imagesync.lock.manifest import Manifest, python_specs, read_manifest
+from imagesync.lock.manifest_files import Manifest, python_specs, read_manifest
 
 PIXI = """\
 [workspace]
