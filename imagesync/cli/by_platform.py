@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def for_each(sessions: Sequence[Session], make: Callable[[Session], T], *, what: str = "") -> dict[str, T]:
-    """Return what *make* makes of each session, by the name of its platform.
+    """Return the results of *make* for each session, by the name of its platform.
 
     Where there are several, *what* is reported with the platform before each.
 

@@ -214,7 +214,7 @@ def engine_of(connection: Connection) -> ClusterEngine:
 
 
 def find_running(connection: Connection, engine: ClusterEngine) -> RunningCluster:
-    """Return what runs of the cluster of a connection.
+    """Return the running containers of a connection's cluster.
 
     Raises
     ------

@@ -91,6 +91,6 @@ class Losses:
 
 
 def _report_of(identity: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what process 1 reports with a worker; workers with a nanny have no such report."""
+    """Return the report of process 1 with a worker; workers with a nanny have none."""
     report: Mapping[str, Any] = identity.get("imagesync") or _NO_REPORT
     return report

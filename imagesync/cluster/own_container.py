@@ -24,7 +24,7 @@ _ID = re.compile(r"[/-]([0-9a-f]{64})(?:[/.]|$)", re.MULTILINE)
 
 
 def in_container() -> bool:
-    """Return whether this process runs in a container of Docker or Podman."""
+    """Return True if this process runs in a container of Docker or Podman."""
     return any(map(os.path.exists, _MARKERS))
 
 
@@ -65,7 +65,7 @@ def leave_network(api: docker.APIClient, network: str) -> None:
 
 
 def has_own_network(mode: str) -> bool:
-    """Return whether a container with this ``NetworkMode`` can join further networks.
+    """Return True if a container with this ``NetworkMode`` can join further networks.
 
     >>> has_own_network("host"), has_own_network("container:0123abcd")
     (False, False)

@@ -66,7 +66,7 @@ class Steps:
 
     @property
     def running(self) -> bool:
-        """Return whether a step runs that has been reported."""
+        """Return True if a step runs that has been reported."""
         return any(step.running for step in self._steps.values())
 
     @property

@@ -72,7 +72,7 @@ def _lacks_init(error: EngineError) -> bool:
 
 
 def uses_terminal(run: ContainerRun) -> bool:
-    """Return whether the command gets this process's terminal.
+    """Return True if the command gets this process's terminal.
 
     Raises
     ------

@@ -72,7 +72,7 @@ def _is_there(api: docker.APIClient, container: str, path: str) -> bool:
 
 
 def _status(api: docker.APIClient, container: str, path: str) -> dict[str, Any]:
-    """Return what the engine says of *path* in a container; nothing if it isn't there."""
+    """Return the engine's status of *path* in a container; empty if it isn't there."""
     # https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerArchiveInfo
     url = f"{api.base_url}/v{api.api_version}/containers/{container}/archive"
     response = api.head(url, params={"path": path})

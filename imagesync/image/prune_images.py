@@ -52,7 +52,7 @@ class OwnImage:
 
     @property
     def has_other_names(self) -> bool:
-        """Return whether the user has named it, too."""
+        """Return True if the user has named it, too."""
         return len(self.references) < len(self.image.tags)
 
 

@@ -154,7 +154,7 @@ class Comparison(NotebookValue):
 
     @property
     def platforms_note(self) -> str:
-        """Return what isn't compared between platforms, and which these are; empty if it is one."""
+        """Return the note that builds of several platforms aren't compared; empty for one platform."""
         if len({*self.left_platforms, *self.right_platforms}) < 2:
             return ""
         sides = ((self.left, self.left_platforms), (self.right, self.right_platforms))

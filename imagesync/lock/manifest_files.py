@@ -80,7 +80,7 @@ class Manifest:
 def read_manifest(
     path: Path, selection: Selection | None = None, *, platform: Platform = DEFAULT_PLATFORM
 ) -> Manifest:
-    """Return what the manifest at *path* wants for *platform*.
+    """Return the requirements of the manifest at *path* for *platform*.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _pyproject(path: Path, document: Mapping[str, Any], selection: Selection) ->
 
 
 def _pixi(path: Path, document: Mapping[str, Any], selection: Selection, platform: Platform) -> Manifest:
-    """Return what pixi.toml wants, or the tool.pixi of a pyproject.toml, whose extras are features, too."""
+    """Return the requirements of pixi.toml, or tool.pixi of a pyproject.toml, whose extras are features."""
     is_pyproject = path.name == "pyproject.toml"
     root = table(document, "tool", "pixi") if is_pyproject else document
     if selection.groups or selection.extras:

@@ -254,7 +254,7 @@ class CachedLayers:
         return entry.blob, entry.start, Descriptor(entry.blob.media_type, digest, entry.size), part
 
     def _facts(self, kind: Literal["wheel", "conda"], source: str) -> Mapping[str, Any]:
-        """Return what is known of a package; empty if nothing is."""
+        """Return the remembered facts of a package; empty if there are none."""
         section = self._document(f"{kind} {source}").get("wheels" if kind == "wheel" else kind)
         facts = section.get(source) if isinstance(section, dict) else None
         return facts if isinstance(facts, dict) else {}

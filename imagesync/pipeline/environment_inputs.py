@@ -305,7 +305,7 @@ class EnvironmentInputs:
 
     @property
     def has_image_binaries(self) -> bool:
-        """Return whether installed binaries run in the image, so that they say what it needs."""
+        """Return True if installed binaries run in the image, so that they say what it needs."""
         python = self.plan.python
         return runs_on(self.plan.platform, local=python.platform, libc=python.libc)
 

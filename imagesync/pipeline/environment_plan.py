@@ -136,7 +136,7 @@ def _with_code(plan: Plan, environment: Environment, context: Context) -> Plan:
 
 
 def image_options(context: Context) -> tuple[ImageOptions, tuple[Finding, ...]]:
-    """Return what the settings say of an image besides its packages, and findings about files to copy.
+    """Return the options of an image besides its packages, and findings about files to copy.
 
     Raises
     ------

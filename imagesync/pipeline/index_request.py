@@ -47,7 +47,7 @@ class IndexRequest:
 
     @staticmethod
     def options_of_images(options: RequestOptions, repository: str) -> RequestOptions:
-        """Return what is asked of each image in *repository*: the tags are for the index alone.
+        """Return the request for each image in *repository*: the tags are for the index alone.
 
         Raises
         ------

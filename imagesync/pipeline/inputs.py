@@ -30,7 +30,7 @@ class BuildInputs(Protocol):
 
     @property
     def subject(self) -> str:
-        """Return what is built from, as the subject of messages: ``The environment``, or the lock file."""
+        """Return the subject of messages about the inputs: ``The environment``, or the lock file."""
 
     @property
     def plan(self) -> Plan:
@@ -97,7 +97,7 @@ class BuildInputs(Protocol):
 
     @property
     def has_image_binaries(self) -> bool:
-        """Return whether installed binaries run in the image, so that they say what it needs."""
+        """Return True if installed binaries run in the image, so that they say what it needs."""
 
     def system_findings(self, there: SystemFiles, base: str) -> tuple[Finding, ...]:
         """Return the findings about what packages need of the system and the base image lacks.

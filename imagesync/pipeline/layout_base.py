@@ -86,7 +86,7 @@ class LayoutBase:
         return self.source.image
 
     def described(self, settings: Settings) -> BaseImage:
-        """Return what plans, locks and hashes need of it."""
+        """Return the facts that plans, locks and hashes need."""
         contents, digest = self.contents, self.source.digest
         identity = base_identity(self.identity, settings)
         assert contents.glibc is not None  # noqa: S101  checked when it was opened

@@ -36,7 +36,7 @@ def request_options(
     is_locked: bool,
     with_digest: bool,
 ) -> RequestOptions:
-    """Return what is asked of an image, checked before anything is made.
+    """Return the request for an image, checked before anything is made.
 
     With *no_cache* the remembered answers of resolvers are forgotten.
 

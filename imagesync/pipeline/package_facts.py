@@ -56,7 +56,7 @@ class PartSources:
 
 
 def wheel_facts(part: WheelPart) -> dict[str, Any]:
-    """Return what :func:`known_wheel` reads, as JSON has it."""
+    """Return the facts that :func:`known_wheel` reads, as JSON has them."""
     files = [[path, *checksum] for path, checksum in sorted(part.checksums.items())]
     return {"filename": part.filename, "size": part.wheel.size, "files": files}
 
@@ -86,7 +86,7 @@ def known_wheel(
 
 
 def conda_facts(part: CondaPart, content: ArchiveFiles) -> dict[str, Any]:
-    """Return what :func:`known_conda` reads, as JSON has it."""
+    """Return the facts that :func:`known_conda` reads, as JSON has them."""
     return {
         "filename": part.archive.filename,
         "size": part.archive.size,
@@ -127,7 +127,7 @@ def known_conda(
 
 
 def part_facts(part: Part) -> dict[str, Any]:
-    """Return what :func:`known_part` reads, as JSON has it."""
+    """Return the facts that :func:`known_part` reads, as JSON has them."""
     folders = {path: astuple(attributes) for path, attributes in sorted(part.folders.items())}
     return {"name": part.name, "members": part.members, "folders": folders}
 

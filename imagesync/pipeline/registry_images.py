@@ -87,7 +87,7 @@ class RegistryImages:
         return None if remote is None else self._image(remote, environment_hash)
 
     def find_published(self, image: Image, *, accepts: Callable[[Image], bool]) -> Image | None:
-        """Return what the registry has of *image*, or ``None``; nothing is pulled.
+        """Return the same image in the registry, or ``None``; nothing is pulled.
 
         Parameters
         ----------

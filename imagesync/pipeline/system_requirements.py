@@ -106,7 +106,7 @@ def _named(wheels: Iterable[StoredFile]) -> Iterator[tuple[str, str, Path]]:
 
 
 def _system_files(engine: Engine, inputs: BuildInputs, base: BaseImage) -> SystemFiles:
-    """Return what the stage of *base* that the environment stands on has; it is made if it's missing."""
+    """Return the files of the stage of *base* that the environment needs; a missing stage is made."""
     context = inputs.context
     stage = stage_of(inputs.plan, context.settings)
     if stage == "minimal":

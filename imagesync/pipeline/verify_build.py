@@ -51,7 +51,7 @@ class Verification:
 def verify_build(
     text: str, context: Context, inputs_of: Callable[[Context, LayoutFinder], BuildInputs]
 ) -> Verification:
-    """Return whether an image is what a build of its inputs gives now.
+    """Return the comparison of an image with what a build of its inputs gives now.
 
     Downloads come from the store, where they are; bytecode, wheels, layers and everything else that is made
     is made again. The base image, its digest, the form of layers and the time are those of the image.

@@ -154,7 +154,7 @@ class Repository:
         return Descriptor(str(media_type), digest, len(content)), content
 
     def resolve(self, platform: str) -> tuple[Descriptor, OCIImage] | None:
-        """Return what the reference names, and the image in it for *platform*; ``None`` where there is none.
+        """Return the descriptor of the reference, and the image for *platform*; ``None`` where there is none.
 
         Nothing of its layers is read.
 

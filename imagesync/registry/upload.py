@@ -107,7 +107,7 @@ class _Blob:
         self._counted = position
 
     def rest(self, position: int) -> Callable[[], Iterable[bytes]]:
-        """Return what yields the bytes from *position* on."""
+        """Return a function that yields the bytes from *position* on."""
 
         def chunks() -> Iterator[bytes]:
             self.rewind(position)
@@ -124,7 +124,7 @@ class _Blob:
 
 
 def _mount(repository: Repository, descriptor: Descriptor, source: str) -> tuple[bool, str]:
-    """Return whether a blob was mounted, and else where to send it, if the registry has begun an upload."""
+    """Return True if a blob was mounted; else where to send it, if the registry has begun an upload."""
     scope = f"{repository.scope('pull,push')} repository:{source}:pull"
     query = f"blobs/uploads/?mount={descriptor.digest}&from={quote(source, safe='/')}"
     try:

@@ -78,7 +78,7 @@ def _running_minor() -> str:
 
 
 def program_version(minor: str) -> str:
-    """Return what of the worker's program the bytecode depends on, in hexadecimal; empty if nothing.
+    """Return the digest of the worker's program where the bytecode depends on it; else nothing.
 
     Before Python 3.11, marshal marks the strings that the program has interned.
     """

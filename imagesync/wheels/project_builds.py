@@ -87,7 +87,7 @@ class ProjectBuilds:
             yield "container"
 
     def identity(self, way: Way) -> str:
-        """Return what a wheel depends on by the way it was built."""
+        """Return the part of a wheel's key that depends on the way it was built."""
         if way == "installed":
             return f"\0no-isolation\0{self._installed.digest}"
         if way == "container" and self.containers is not None:

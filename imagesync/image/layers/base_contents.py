@@ -129,7 +129,7 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
 
 
 def recall_base(digest: str, cache: Path) -> Any:  # noqa: ANN401  as json.loads
-    """Return what is remembered of the base image with that *digest*, as JSON; ``None`` if nothing is."""
+    """Return the remembered contents of the base image with that *digest*, as JSON; ``None`` without any."""
     return read_cache(_cache_file(cache, digest), key=_FORMAT)
 
 
@@ -194,7 +194,7 @@ class _Scan:
     def _read(
         self, path: str, member: tarfile.TarInfo, archive: tarfile.TarFile, upper: Mapping[str, Any]
     ) -> Any:  # noqa: ANN401  as known
-        """Return what matters of an entry."""
+        """Return the facts of an entry that matter."""
         if member.issym():
             return _Link(member.linkname)
         if member.isdir():
@@ -275,7 +275,7 @@ class _Scan:
 
 
 def _of_file(path: str, member: tarfile.TarInfo, archive: tarfile.TarFile) -> Any:  # noqa: ANN401  as known
-    """Return what matters of a file."""
+    """Return the facts of a file that matter."""
     if posixpath.basename(path) in _ACCOUNT_NAMES and member.size <= _MOST_ACCOUNTS:
         return AccountFile(_read(archive, member), member.mode & 0o7777, member.uid, member.gid)
     if member.size <= _MOST_SCRIPT and (_VENV.fullmatch(path) or _LINKER.fullmatch(path)):

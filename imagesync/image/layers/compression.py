@@ -26,7 +26,7 @@ class Compression(Protocol):
 
     @property
     def identity(self) -> str:
-        """Return what the compressed bytes depend on: library, version, level and size of blocks."""
+        """Return all that the compressed bytes depend on: library, version, level and size of blocks."""
 
     def compress(self, block: bytes) -> bytes:
         """Return *block* as one member."""

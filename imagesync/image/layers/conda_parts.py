@@ -154,7 +154,7 @@ class CondaPart:
 
     @property
     def package(self) -> Package:
-        """Return what the place of the part follows from; Python is in the interpreter's."""
+        """Return the package, which decides the place of the part; Python is in the interpreter's."""
         name = self.locked.name
         kind: Kind = "interpreter" if name == "python" else "conda"
         return Package(name, kind, self.archive.size, is_native=self.locked.subdir != "noarch")
@@ -169,7 +169,7 @@ class CondaPart:
         return PartRequest(f"{self.locked.name} {self.locked.version}", key, self._entries, inputs, make)
 
     def facts(self) -> CondaFacts:
-        """Return what the generated files need, from the store or from the archive."""
+        """Return the facts for the generated files, from the store or from the archive."""
         if self.known is not None:
             return self.known.facts
         known = self.store.recall(self._facts_key)

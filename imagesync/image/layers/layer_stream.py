@@ -96,7 +96,7 @@ class _Bounded:
 
 
 def damage_of(layer: Descriptor) -> tuple[type[Exception], ...]:
-    """Return what the archive of a damaged layer raises; tarfile lets errors of numbers pass."""
+    """Return the exceptions of a damaged layer's archive; tarfile lets errors of numbers pass."""
     found: tuple[type[Exception], ...] = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile)
     # Of headers that extend one another without end.
     found += (ValueError, OverflowError, RecursionError)

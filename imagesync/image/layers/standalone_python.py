@@ -73,7 +73,7 @@ class StandalonePython:
 
     @property
     def origin(self) -> str:
-        """Return what it is, for hashes and for people."""
+        """Return its name, version and variant, for hashes and for people."""
         return f"python-build-standalone {self.version}+{self.build} {self.variant}".rstrip()
 
     @property

@@ -65,13 +65,13 @@ class WheelPart:
 
     @cached_property
     def checksums(self) -> Mapping[str, tuple[int, int]]:
-        """Return what tells the content of each installed file, by its path."""
+        """Return the checksum of each installed file, by its path."""
         with self.open() as content:
             return {path: content.checksum(path) for path in content.paths}
 
     @property
     def package(self) -> Package:
-        """Return what the place of the part follows from."""
+        """Return the package, which decides the place of the part."""
         return package_of(self.filename, self.kind, self.wheel.size)
 
     @property
@@ -131,7 +131,7 @@ class KnownWheel:
 
     @property
     def package(self) -> Package:
-        """Return what the place of the part follows from."""
+        """Return the package, which decides the place of the part."""
         return package_of(self.filename, "pip", self.size)
 
     @property

@@ -154,7 +154,7 @@ class IndexConfiguration:
 
     @property
     def file_choice(self) -> tuple[object, ...]:
-        """Return what decides, besides the :attr:`public_urls`, which file is taken: JSON, no credentials."""
+        """Return all but the :attr:`public_urls` that decides which file is taken: JSON, no credentials."""
         links = [strip_credentials(link) for entry in self.find_links for link in entry.split()]
         bound = [[binding.package, list(binding.public_urls), binding.optional] for binding in self.bound]
         return links, self.no_index, self.strategy, bound, dict(self.passed_on)

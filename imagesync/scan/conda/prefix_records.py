@@ -289,7 +289,7 @@ def _subdir_of(url: str) -> str:
 
 
 def with_placeholder(content: bytes, prefix: bytes, placeholder: bytes) -> tuple[bytes, bytes]:
-    r"""Return what a file had in its archive, if it is a text and if it is a binary.
+    r"""Return the content of a file in its archive, if it is a text and if it is a binary.
 
     conda puts the prefix in place of the placeholder, and ends strings of a binary with null bytes for the
     difference.

@@ -92,7 +92,7 @@ class _Claim(NamedTuple):
 
     @property
     def content(self) -> tuple[str, str, str]:
-        """Return what differs between files that may differ."""
+        """Return the values that tell different files apart."""
         # No digest tells where a link leads, and conda records none of the scripts that it generates. In an
         # image, all packages with a file have the installed one's digest.
         origin = self.name if self.is_link or self.is_generated else ""
@@ -135,7 +135,7 @@ def _owner(prefix: str, path: str, claims: list[_Claim], packages: Mapping[str, 
 
 
 def _mode(prefix: str, path: str, python: Interpreter) -> str:
-    """Return what stands for the mode of a file; empty on Windows, which has none."""
+    """Return a text for the mode of a file; empty on Windows, which has none."""
     if python.platform.startswith("win"):
         return ""
     try:
