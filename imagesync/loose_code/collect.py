@@ -278,5 +278,5 @@ def _refuse_large(code: Code, max_size: int) -> None:
         f"The loose code is {format_size(code.size)}, and may be {format_size(max_size)} (code-max-size). "
         "The largest files:\n" + "\n".join(f"  {format_size(file.size)} {file.source}" for file in largest),
         hint="Name them in .gitignore, name fewer folders in 'code', or raise 'code-max-size'. Data that is "
-        "large belongs into a volume or an object store.",
+        "large belongs in a volume or an object store.",
     )
