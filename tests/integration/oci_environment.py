@@ -10,6 +10,7 @@ import venv
 from pathlib import Path
 
 from imagesync.core.files import write_text
+from imagesync.core.platforms import LINUX_AMD64
 from imagesync.registry.config import ContainerConfig
 from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.oci_layout import ImageLayout
@@ -29,7 +30,7 @@ scripts = { own = "own_code:main" }
 """
 
 
-def python_base(layout: ImageLayout) -> OCIImage:
+def python_base(layout: ImageLayout, *, platform_name: str = LINUX_AMD64.full_name) -> OCIImage:
     """Put a base image into *layout*: what a build reads of one, with the Python version that runs this."""
     folder, library = Path(venv.__file__).parent, f"usr/local/lib/python{_MINOR}"
     scripts = [folder / "__init__.py", *folder.glob("scripts/common/*"), *folder.glob("scripts/posix/*")]
@@ -46,6 +47,7 @@ def python_base(layout: ImageLayout) -> OCIImage:
             **{f"{library}/venv/{path.relative_to(folder)}": path.read_bytes() for path in scripts},
         },
         container=ContainerConfig(env=("PATH=/usr/local/bin:/usr/bin",)),
+        platform=platform_name,
     )
 
 

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from imagesync.core.platforms import PLATFORMS
 from imagesync.registry.manifest import Index
 from imagesync.registry.oci_layout import ImageLayout
 from tests.commands import CommandLine
-from tests.environments import LocalEnvironment
+from tests.environments import LocalEnvironment, make_environment
+from tests.indexes import LocalIndex
+from tests.indexes.sdists import make_source_archive
 from tests.integration.emulated_base import emulated_base, python_of_base, require_emulation
 from tests.integration.local_registry import LocalRegistry
 from tests.integration.oci_environment import python_base, small_environment, unpacked
@@ -145,3 +148,54 @@ def test_index_is_pushed_after_its_images_and_found_by_others(both_cli: CommandL
         elsewhere("build", *BOTH, "--push", "--tag", "mine:stable")
         pushed = elsewhere("push", "mine:stable", f"{registry.host}/other/env")
         assert pushed.stdout.strip().endswith(f"/other/env@sha256:{hashlib.sha256(raw).hexdigest()}")
+
+
+# It notes that it builds, outside of the copy that it builds in.
+BACKEND = """
+import pathlib, zipfile
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    with open({notes!r}, "a") as notes:
+        notes.write("x")
+    files = {{
+        "amber.py": "",
+        "amber-1.0.dist-info/METADATA": "Metadata-Version: 2.1\\nName: amber\\nVersion: 1.0\\n",
+        "amber-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
+    }}
+    record = "".join(path + ",,\\n" for path in (*files, "amber-1.0.dist-info/RECORD"))
+    name = "amber-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(pathlib.Path(wheel_directory, name), "w") as archive:
+        for path, text in (*files.items(), ("amber-1.0.dist-info/RECORD", record)):
+            archive.writestr(path, text)
+    return name
+"""
+PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+
+
+def test_sdist_of_python_alone_is_built_once_for_all_platforms_and_in_no_container(
+    cli: CommandLine, tmp_path: Path
+) -> None:
+    layout, notes = ImageLayout(tmp_path / "bases"), tmp_path / "notes"
+    images = [python_base(layout, platform_name=platform.full_name) for platform in PLATFORMS]
+    layout.put_index(Index(tuple(image.descriptor for image in images)), name="both", images=images)
+    with LocalIndex() as index:
+        files = {
+            # Static, so that no resolver builds it for them.
+            "PKG-INFO": "Metadata-Version: 2.2\nName: amber\nVersion: 1.0\n",
+            "pyproject.toml": PYPROJECT,
+            "backend.py": BACKEND.format(notes=str(notes)),
+        }
+        index.add_file(*make_source_archive("amber", "1.0", files))
+        environ = {"PIP_INDEX_URL": index.url, "UV_INDEX_URL": index.url}
+        local = make_environment(tmp_path / "env", packages=["amber"], python=sys.executable, environ=environ)
+        notes.unlink()
+        built = cli.with_environ(
+            VIRTUAL_ENV=local.prefix,
+            PIP_INDEX_URL=index.url,
+            DOCKER_HOST=NO_ENGINE,
+            IMAGESYNC_BASE=f"oci:{layout.root}:both",
+            IMAGESYNC_PROFILE="none",
+            IMAGESYNC_CACHE_DIR=tmp_path / "cache",
+        )("build", *BOTH)
+    assert "can't be built" not in built.stderr
+    assert notes.read_text() == "x"

@@ -13,6 +13,7 @@ from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import EngineNotFound, ForeignPlatform, WheelError
 from imagesync.lock.lock import Target
 from imagesync.lock.locked_packages import LockedPackage
+from imagesync.plan.checks.sources import has_extension_modules
 from imagesync.scan.environment import Interpreter
 from imagesync.store.layout import LOGS
 from imagesync.store.store import Store, StoredFile
@@ -49,8 +50,9 @@ def build_sdists(
 ) -> tuple[StoredFile | WheelError, ...]:
     """Return the wheel of each of *sdists*, in their order, or the error of its build.
 
-    On the target's platform they are built with the scanned interpreter, else in containers of the base
-    image: two at a time, and only if the store has no wheel yet. Without *containers* all are built here.
+    On the target's platform they are built with the scanned interpreter, and on any those whose installed
+    wheel is pure; else in containers of the base image. Two are built at a time, and only if the store has no
+    wheel yet. Without *containers* all are built here.
     With *no_build* nothing is built: only wheels that the store has are returned.
 
     Raises
@@ -88,18 +90,26 @@ class _Builder:
     containers: ContainerBuilder | None
     uv: str
 
-    def key(self, sdist: StoredFile, *, in_container: bool) -> str:
-        """Return the key of a wheel in the store: the sdist, and where it is built."""
+    def key(self, sdist: StoredFile, *, in_container: bool, is_for_all: bool = False) -> str:
+        """Return the key of a wheel in the store: the sdist, and where it is built.
+
+        A pure wheel that is built here is for all platforms.
+        """
+        platform = "any" if is_for_all else self.target.platform.name
         if in_container and self.containers is not None:
             place = f"container {self.containers.container.identity}"
         else:
             place = f"{self.python.platform} {self.python.libc}"
-        return f"sdist {_FORMAT} {sdist.digest} {self.python.minor} {self.target.platform} {place}"
+        return f"sdist {_FORMAT} {sdist.digest} {self.python.minor} {platform} {place}"
 
     def recall(self, sdist: StoredFile) -> StoredFile | None:
         """Return the wheel of *sdist* from the store, built here or in a container, or ``None``."""
-        for in_container in (False, True):
-            key = self.key(sdist, in_container=in_container)
+        keys = (
+            self.key(sdist, in_container=False, is_for_all=True),
+            self.key(sdist, in_container=False),
+            self.key(sdist, in_container=True),
+        )
+        for key in keys:
             stored = self.store.recall(key, progress=self.progress)
             if stored is not None and self._fits(stored.path, stored.filename):
                 return stored
@@ -135,7 +145,9 @@ class _Builder:
                 check_wheel(wheel, filename=wheel.name, target=self.target)
                 check_identity(wheel.name, name=package.name)
                 stored = self.store.add_file(wheel)
-                self.store.remember(self.key(sdist, in_container=in_container), stored)
+                is_for_all = not in_container and is_pure(wheel.name)
+                key = self.key(sdist, in_container=in_container, is_for_all=is_for_all)
+                self.store.remember(key, stored)
         return stored
 
     def _build(
@@ -143,19 +155,11 @@ class _Builder:
     ) -> tuple[Path, bool]:
         """Return the wheel, and True if it was built in a container."""
         label = f"{package.name} {package.version}"
-        log = log_path(package, self.store.root / LOGS)
-        if self.containers is None or host_is_target(self.python, self.target):
-            request = BuildRequest(
-                name=package.name,
-                version=package.version,
-                source=unpack_sdist(sdist.path, folder / "here", name=label),
-                python=self.python,
-                indexes=self.indexes,
-                uv=self.uv,
-                log=log,
-            )
-            wheel = build_wheel(request, output=folder / "wheel", progress=self.progress)
-            # A library may require the glibc of this machine, which the base image may not have.
+        is_target = host_is_target(self.python, self.target)
+        if self.containers is None or is_target or _was_pure(package):
+            wheel = self._build_here(package, sdist, folder)
+            # It may have extension modules after all, or one may require the glibc of this machine, which the
+            # base image may not have.
             if self.containers is None or self._fits(wheel, wheel.name):
                 return wheel, False
         try:
@@ -163,7 +167,7 @@ class _Builder:
                 package.name,
                 package.version,
                 unpack_sdist(sdist.path, folder / "container", name=label),
-                log=log,
+                log=log_path(package, self.store.root / LOGS),
                 output=folder / "output",
                 build_requirement=lambda needed, file: self.make(needed, file, (*within, package.name)),
             )
@@ -175,12 +179,30 @@ class _Builder:
             ) from error
         return wheel, True
 
+    def _build_here(self, package: LockedPackage, sdist: StoredFile, folder: Path) -> Path:
+        request = BuildRequest(
+            name=package.name,
+            version=package.version,
+            source=unpack_sdist(sdist.path, folder / "here", name=f"{package.name} {package.version}"),
+            python=self.python,
+            indexes=self.indexes,
+            uv=self.uv,
+            log=log_path(package, self.store.root / LOGS),
+        )
+        return build_wheel(request, output=folder / "wheel", progress=self.progress)
+
     def _fits(self, wheel: Path, filename: str) -> bool:
         try:
             check_wheel(wheel, filename=filename, target=self.target)
         except WheelError:
             return False
         return True
+
+
+def _was_pure(package: LockedPackage) -> bool:
+    """Return True if the wheel of *package* that is installed here is for all platforms."""
+    installed = None if package.planned is None else package.planned.installed
+    return installed is not None and installed.purelib is True and not has_extension_modules(installed)
 
 
 def _foreign(package: LockedPackage, python: Interpreter, target: Target) -> WheelError:
