@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -48,8 +47,6 @@ class Artifacts:
         The archives from channels, in the order of ``lock.conda``.
     locked_digests
         The digest in the lock of each wheel that an index has, by its file name; here it may be rewritten.
-    installer
-        A uv executable for the image's platform; ``None`` where no package is from an index.
     lock
         The lock, with the versions that the wheels made on this machine have, and what they were made from.
     """
@@ -57,7 +54,6 @@ class Artifacts:
     lock: Lock
     packages: Wheels
     vendored: Wheels
-    installer: Path | None
     conda: tuple[StoredFile, ...] = ()
     locked_digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -119,7 +115,6 @@ def fetch_artifacts(
         packages=Wheels(packages, _compile(packages, lock, sources)),
         locked_digests=locked_digests,
         vendored=Wheels(vendored, _compile(vendored, lock, sources)),
-        installer=uv_installer(lock, sources) if lock.packages else None,
         conda=conda,
     )
 

@@ -27,7 +27,7 @@ from imagesync.inventory.inventory import image_inventory
 from imagesync.lock.layers import join_layers, local_layer, shared_layer
 from imagesync.lock.lock import Lock, Target
 from imagesync.lock.make_lock import refuse_deviations
-from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer
+from imagesync.pipeline.artifact_sources import ArtifactSources, conda_installer, uv_installer
 from imagesync.pipeline.artifacts import (
     Artifacts,
     fetch_artifacts,
@@ -321,7 +321,9 @@ class EngineBuilder:
             name=packages_reference if is_shared else reference,
             packages=artifacts.packages,
             vendored=artifacts.vendored,
-            installer=artifacts.installer if part != "environment" else None,
+            installer=uv_installer(artifacts.lock, self.sources)
+            if part != "environment" and artifacts.lock.packages
+            else None,
             templates=context.settings.templates,
             version=version("imagesync"),
             created=context.source_date_epoch or 0,
