@@ -40,6 +40,8 @@ class EngineProxy:
         The end of paths that get no answer until the proxy ends, as of an engine whose disk is too slow.
     engine
         The URL of the engine; by default that of DOCKER_HOST, or Docker's own.
+    replaced
+        What answers have in place of certain bytes, which must be as many.
     """
 
     FAULTS: Final[Mapping[str, bytes | str]] = {
@@ -66,11 +68,13 @@ class EngineProxy:
         refused: Sequence[str] = (),
         stalled: Sequence[str] = (),
         engine: str = "",
+        replaced: Mapping[bytes, bytes] | None = None,
     ) -> None:
         self._engine = engine or os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         self._before = dict(before or {})
         self._refused = frozenset(refused)
         self._stalled = tuple(stalled)
+        self._replaced = dict(replaced or {})
         self._fault: tuple[int, bytes | str] = (-1, b"")
         self._answering: dict[socket.socket, str] = {}
         self._hangs = False
@@ -220,6 +224,8 @@ class EngineProxy:
 
     def _of_engine(self, client: socket.socket, data: bytes) -> bytes | None:
         """Return what the client gets; ``None`` if the connection ends."""
+        for known, other in self._replaced.items():
+            data = data.replace(known, other)
         fault = self._answering.pop(client, "") if data else ""
         if not fault:
             return data

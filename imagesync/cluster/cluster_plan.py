@@ -17,13 +17,14 @@ from imagesync.cluster.container_options import SchedulerOptions, WorkerOptions,
 from imagesync.cluster.own_container import in_container
 from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.terminal import make_progress
-from imagesync.errors import ClusterError
+from imagesync.errors import ClusterError, RegistryError
 from imagesync.standalone.cluster import node
 from imagesync.standalone.programs import program_text
 
 if TYPE_CHECKING:
     from imagesync.cluster.scheduler_streams import SchedulerStreams
     from imagesync.engine.endpoint import Endpoint
+    from imagesync.engine.engine import Engine
     from imagesync.engine.run_container import Mount
     from imagesync.session import Session
 
@@ -234,8 +235,19 @@ def cluster_image(image: str | None, session: Session | None, endpoint: Endpoint
     check_reference(image, given_as="image")
     with Engine(endpoint) as engine:
         if engine.inspect(image) is None:
-            engine.pull(image, platform=DEFAULT_PLATFORM.name, progress=make_progress())
+            _pull(image, engine)
     return image
+
+
+def _pull(image: str, engine: Engine) -> None:
+    """Pull an image for the engine's own platform, or for the default one if there is none for that."""
+    own, progress = engine.info().platform, make_progress()
+    try:
+        engine.pull(image, platform=own, progress=progress)
+    except RegistryError:
+        if DEFAULT_PLATFORM.is_platform_of(own):
+            raise
+        engine.pull(image, platform=DEFAULT_PLATFORM.name, progress=progress)
 
 
 CONNECT_TIMEOUT = 10.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ from imagesync.pipeline.image_finder import (
 from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.engine.endpoint import Endpoint
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
@@ -200,9 +201,22 @@ class EngineFinder:
         del image
         return None
 
-    def keep_index(self, index: Index, references: Sequence[str]) -> None:
-        """Do nothing: an engine keeps images of one platform."""
-        del index, references
+    def keep_index(self, index: Index, references: Sequence[str], images: Mapping[Platform, Image]) -> None:
+        """Give the names that no registry gets to the image of the engine's own platform: it keeps no index.
+
+        Raises
+        ------
+        EngineError
+            The engine runs none of the images by its own processor.
+        """
+        del index
+        names = [each for each in references if not parse_reference(each).names_registry]
+        if names:
+            own = self._context.engine_platform(images)
+            self.tag(images[own], names)
+            self._context.progress.line(
+                f"{', '.join(names)} names the image for {own} alone: a container engine keeps no index"
+            )
 
     def complete(self, image: Image) -> None:
         """Do nothing: an engine has images whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +16,7 @@ from imagesync.pipeline.environment_hash import BaseInputs
 from imagesync.pipeline.known_hashes import joined_deviations, recall_hash, remember_hash
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.context import Context
@@ -195,8 +196,14 @@ class ImageFinder(Protocol):
             It can't be read.
         """
 
-    def keep_index(self, index: Index, references: Sequence[str]) -> None:
-        """Give names to the index of several images, as far as the place can keep one."""
+    def keep_index(self, index: Index, references: Sequence[str], images: Mapping[Platform, Image]) -> None:
+        """Give names to the index of several images; a place that keeps none gives them to one of these.
+
+        Raises
+        ------
+        EngineError
+            The engine runs none of them by its own processor.
+        """
 
     def close(self) -> None:
         """Close what was opened to find images."""

@@ -88,7 +88,7 @@ class IndexRequest:
             repacked=_each_once(image.repacked for image in images.values()),
             images={platform.name: image for platform, image in images.items()},
         )
-        self._first.finder.keep_index(index, (made.reference, *self.options.tags))
+        self._first.finder.keep_index(index, (made.reference, *self.options.tags), images)
         return replace(made, digest=self._digest(made, index))
 
     def write(self, image: Image, place: Output) -> None:

@@ -32,6 +32,7 @@ from imagesync.store.layout import IMAGES
 from imagesync.wheels.compilers import find_compiler
 
 if TYPE_CHECKING:
+    from imagesync.core.platforms import Platform
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
     from imagesync.pipeline.cached_layers import CachedLayers
@@ -311,8 +312,9 @@ class LayoutFinder:
             return None
         return entry
 
-    def keep_index(self, index: Index, references: Sequence[str]) -> None:
+    def keep_index(self, index: Index, references: Sequence[str], images: Mapping[Platform, Image]) -> None:
         """Name *index* in the layout, if that has all its images."""
+        del images
         here = {entry.digest for entry in self.layout.index().manifests}
         if all(entry.digest in here for entry in index.manifests):
             for reference in references:
