@@ -24,6 +24,8 @@ class Platform:
         The architecture in wheel tags, in markers and for uv's ``--python-platform``.
     subdir
         The subdirectory of conda channels.
+    ecs_architecture
+        The architecture in task definitions of Amazon ECS.
     elf_machine
         ``e_machine`` of its binaries.
     oldest_glibc
@@ -35,6 +37,7 @@ class Platform:
     variant: str
     machine: str
     subdir: str
+    ecs_architecture: str
     elf_machine: int
     oldest_glibc: int
 
@@ -74,8 +77,8 @@ class Platform:
         return is_platform(name, self.name)
 
 
-LINUX_AMD64: Final = Platform("linux/amd64", "amd64", "", "x86_64", "linux-64", 62, 5)
-LINUX_ARM64: Final = Platform("linux/arm64", "arm64", "v8", "aarch64", "linux-aarch64", 183, 17)
+LINUX_AMD64: Final = Platform("linux/amd64", "amd64", "", "x86_64", "linux-64", "X86_64", 62, 5)
+LINUX_ARM64: Final = Platform("linux/arm64", "arm64", "v8", "aarch64", "linux-aarch64", "ARM64", 183, 17)
 PLATFORMS: Final = (LINUX_AMD64, LINUX_ARM64)
 """All platforms that images can be made for."""
 DEFAULT_PLATFORM: Final = LINUX_AMD64

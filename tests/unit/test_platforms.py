@@ -66,6 +66,16 @@ def test_platform_is_named_in_one_module() -> None:
     assert found == []
 
 
+def test_templates_name_no_platform() -> None:
+    root = SOURCE.parent
+    templates = [path for path in (root / "templates").rglob("*") if path.is_file()]
+    found = [
+        path.name for path in (root / "Dockerfile.base", *templates) if NAME.search(path.read_text("utf-8"))
+    ]
+    assert templates
+    assert found == []
+
+
 @pytest.mark.parametrize("platform", [LINUX_AMD64, LINUX_ARM64], ids=str)
 def test_names_of_a_platform_follow_from_it(platform: Platform) -> None:
     tags = [str(tag) for tag in target_tags(Target(platform, "3.11.2", (2, 36)))]
