@@ -41,7 +41,7 @@ test-all: venv
 
 coverage: venv
 	@rm -rf .work/coverage
-	@.venv/bin/coverage run -m pytest -m "not engine" --doctest-modules imagesync tests $(ARGS)
+	@.venv/bin/coverage run -m pytest -m "not engine" --doctest-modules imagesync tests/unit tests/integration $(ARGS)
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report --skip-covered
 
