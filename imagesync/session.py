@@ -255,23 +255,25 @@ class Session:
             Where else the image is put; see :func:`~imagesync.pipeline.outputs.parse_output`.
         """
         from imagesync.pipeline.open_requests import request_options, requested_image
+        from imagesync.pipeline.writable_cache import writable_cache
 
-        context = self.context
-        locked = locked or (None if as_installed else context.settings.locked)
+        locked = locked or (None if as_installed else self.context.settings.locked)
         if selection:
             selection.require_file(locked)
-        options = request_options(
-            context,
-            tags=tags,
-            outputs=outputs,
-            no_cache=no_cache,
-            push=push,
-            is_locked=locked is not None,
-            with_digest=with_digest,
-        )
-        sessions = self.for_platforms(scans=locked is None)
-        targets = [(each.context, partial(each._inputs_of, locked, selection)) for each in sessions]
-        return requested_image(targets, options)
+        with writable_cache(self.context) as context:
+            options = request_options(
+                context,
+                tags=tags,
+                outputs=outputs,
+                no_cache=no_cache,
+                push=push,
+                is_locked=locked is not None,
+                with_digest=with_digest,
+            )
+            session = self if context is self.context else replace(self, context=context)
+            sessions = session.for_platforms(scans=locked is None)
+            targets = [(each.context, partial(each._inputs_of, locked, selection)) for each in sessions]
+            return requested_image(targets, options)
 
     def verify(
         self, reference: str, *, locked: Path | None = None, selection: Selection | None = None

@@ -33,11 +33,15 @@ class Context:
         Environment variables: those of pip, of conda, of the engine, of proxies.
     progress
         Shows progress and warnings.
+    read_only_cache
+        The cache folder that can only be read, where another one stands for it; see
+        :func:`~imagesync.pipeline.writable_cache.writable_cache`.
     """
 
     settings: Settings = field(default_factory=Settings)
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
     progress: Progress = field(default_factory=SilentProgress, repr=False)
+    read_only_cache: Path | None = None
 
     @property
     def platform(self) -> Platform:

@@ -147,6 +147,10 @@ class EngineFinder:
         assert self._query is not None  # noqa: S101  set above
         return self._query.result()
 
+    def check_kept(self, *, elsewhere: bool) -> None:
+        """Do nothing: an engine keeps images."""
+        del elsewhere
+
     def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
         """Return the environment hash of *inputs* as far as it is known without a build, or ``None``."""
         return known_hash(inputs, self._known_base_inputs(), self._context)

@@ -55,6 +55,20 @@ class ImageFinder(Protocol):
             The settings ask for what only an engine can do.
         """
 
+    def check_kept(self, *, elsewhere: bool) -> None:
+        """Check that an image stays that isn't here yet.
+
+        Parameters
+        ----------
+        elsewhere
+            Whether it is pushed or put in a further place, too.
+
+        Raises
+        ------
+        StoreError
+            It would be in a folder that goes at the end.
+        """
+
     def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
         """Return the environment hash of *inputs* as far as it is known without a build, or ``None``."""
 

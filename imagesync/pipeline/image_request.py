@@ -131,6 +131,8 @@ class ImageRequest:
         image = None if options.no_cache else finder.find(inputs, known)
         is_published = False
         if image is None:
+            if known is not None:
+                finder.check_kept(elsewhere=options.push or bool(options.places))
             tags = (*options.tags, *options.index_tags)
             image = finder.find_in_registry(
                 inputs, known, tags=tags, no_cache=options.no_cache, push=options.push

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.progress import Severity
 from imagesync.engine.lookup import FoundImage
-from imagesync.errors import BuildError, LayoutError, RegistryError
+from imagesync.errors import BuildError, LayoutError, RegistryError, StoreError
 from imagesync.image.built_image import image_of
 from imagesync.image.layers.compression import compression_of
 from imagesync.image.layers.form import layer_form
@@ -117,6 +117,8 @@ class LayoutFinder:
 
     def complete(self, image: Image) -> None:
         """Copy the layers of *image* to the layout that are only in registries."""
+        if self._context.read_only_cache is not None:
+            return
         if (built := self._built.get(image.reference)) is not None:
             fetch_layers(built, self.layout, progress=self._context.progress, subject="the image")
         if self._announces:
@@ -146,6 +148,27 @@ class LayoutFinder:
 
     def look_again(self) -> None:
         """Do nothing: the layout is read each time."""
+
+    def check_kept(self, *, elsewhere: bool) -> None:
+        """Check that an image stays that isn't in the layout yet.
+
+        Parameters
+        ----------
+        elsewhere
+            Whether it is pushed or put in a further place, too.
+
+        Raises
+        ------
+        StoreError
+            The cache folder can only be read, and the layout is one for this build alone.
+        """
+        if self._context.read_only_cache is not None and not elsewhere:
+            raise StoreError(
+                f"The cache folder {self._context.read_only_cache} can't be written to, so the image would be"
+                " kept nowhere.",
+                hint="Put it elsewhere (--output oci:DIR, or --push), or set IMAGESYNC_CACHE_DIR to a folder"
+                " that you can write to.",
+            )
 
     def known_hash(self, inputs: BuildInputs) -> KnownHash | None:
         """Return the environment hash of *inputs* as far as it is known without a build, or ``None``."""
@@ -249,6 +272,8 @@ class LayoutFinder:
 
     def tag(self, image: Image, tags: Sequence[str]) -> None:
         """Give the image further names in the layout."""
+        if any(not parse_reference(tag).names_registry for tag in tags):
+            self.check_kept(elsewhere=False)
         for tag in tags:
             self.layout.put(self.stored(image), name=tag)
 
