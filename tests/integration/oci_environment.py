@@ -20,12 +20,13 @@ from tests.oci_images import small_image
 _MINOR = f"3.{sys.version_info.minor}"
 _PROJECT = """
 [build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
+requires = ["flit_core>=3.8"]
+build-backend = "flit_core.buildapi"
 
 [project]
 name = "own-code"
 version = "1.0"
+description = "A test"
 scripts = { own = "own_code:main" }
 """
 

@@ -181,8 +181,10 @@ def test_archive_is_not_needed_where_its_part_is(oci_cli: CommandLine, cache_dir
 
 def ship_an_ignored_module(project: Path) -> None:
     """Make *project* a repository that ignores a module of its wheel, as a generated version is."""
-    with (project / "pyproject.toml").open("a") as file:
-        file.write('[tool.hatch.build.targets.wheel]\ninclude = ["*.py"]\nartifacts = ["own_version.py"]\n')
+    text = (project / "pyproject.toml").read_text("utf-8")
+    text = text.replace("flit_core>=3.8", "hatchling").replace("flit_core.buildapi", "hatchling.build")
+    more = '[tool.hatch.build.targets.wheel]\ninclude = ["*.py"]\nartifacts = ["own_version.py"]\n'
+    write_text(project / "pyproject.toml", text + more)
     write_text(project / "own_version.py", "version = '1.0'\n")
     write_text(project / ".gitignore", "own_version.py\n")
     subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
