@@ -12,15 +12,19 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import rattler
-from rattler.exceptions import SolverError
+# Where they are used: conda-lock asks for the version several times.
+if TYPE_CHECKING:
+    import rattler
 
 VERSIONS = {"mamba": "mamba 1.5.8\nconda 24.1.2", "micromamba": "2.8.1"}
 
 
 async def create(channels: list[str], specs: list[str]) -> dict[str, object]:
+    import rattler
+
     virtual, real = [], []
     for channel in channels:
         if channel.startswith("file://") and (found := _virtual_packages(channel)):
@@ -40,6 +44,8 @@ async def create(channels: list[str], specs: list[str]) -> dict[str, object]:
 
 def _virtual_packages(channel: str) -> list[rattler.GenericVirtualPackage]:
     """Return what conda-lock says that the machine has: packages of a channel that it makes for that."""
+    import rattler
+
     path = Path(urlsplit(channel).path, "linux-64", "repodata.json")
     packages = json.loads(path.read_text())["packages"].values() if path.exists() else ()
     return [
@@ -75,6 +81,8 @@ def main(arguments: list[str]) -> int:
     if "--version" in arguments:
         print(VERSIONS[name])
         return 0
+    from rattler.exceptions import SolverError
+
     channels, specs = [], []
     words = iter(arguments[1:])
     for word in words:
