@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from imagesync.cluster.agreement.liveness import PATIENCE, silent
 from imagesync.cluster.agreement.members import Answers, client_of, cluster_side, query_members
 from imagesync.cluster.connection import connection_at
 from imagesync.diff.sides import LocalSide, local_side
@@ -126,10 +127,17 @@ async def check_scheduler(scheduler: Any, *, strict: bool) -> None:  # noqa: ANN
     ------
     MismatchError
         *strict* is true and a package differs.
+    ClusterError
+        The scheduler doesn't answer.
     """
+    import asyncio
+
     from distributed.versions import get_versions, required_packages
 
-    remote = (await scheduler.versions())["packages"]
+    try:
+        remote = (await asyncio.wait_for(scheduler.versions(), PATIENCE))["packages"]
+    except asyncio.TimeoutError as error:
+        raise silent("The scheduler") from error
     local = get_versions()["packages"]
     differing = [
         f"{name} is {local.get(name)} here and {remote.get(name)} on the scheduler"

@@ -13,7 +13,7 @@ from imagesync.cluster.connection import connection_at, security_from_dict
 from imagesync.core.installation import own_installation
 from imagesync.core.text import counted
 from imagesync.diff.sides import LocalSide, local_side
-from imagesync.errors import ImagesyncError, UsageError
+from imagesync.errors import ClusterError, ImagesyncError, UsageError
 from imagesync.inventory.comparison import SCHEDULER, Side
 from imagesync.inventory.inventory import LOOSE_CODE, Entry, Inventory, with_levels
 from imagesync.standalone.cluster.member_facts import place
@@ -137,22 +137,30 @@ async def query_members(client: Client) -> Answers:
     Raises
     ------
     ImagesyncError
-        The scheduler doesn't answer.
+        The scheduler or a worker doesn't answer.
     """
     import asyncio
 
+    from imagesync.cluster.agreement.liveness import while_answering
+
     facts = Remote("member_facts", "facts")
-    try:
+
+    async def ask() -> Answers:
         scheduler, workers = await asyncio.gather(
             client.run_on_scheduler(facts),
             client.run(facts, on_error="return"),
         )
+        return scheduler, workers
+
+    try:
+        return await while_answering(client, ask())
+    except ClusterError:
+        raise
     except Exception as error:
         raise ImagesyncError(
             f"The scheduler doesn't report its packages: {type(error).__name__}: {error}",
             hint="Look at its log; it may have ended.",
         ) from error
-    return scheduler, workers
 
 
 def cluster_side(

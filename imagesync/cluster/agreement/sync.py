@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.diagnostics.plugin import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
 from imagesync.cluster.agreement.check import reachable_address, report
+from imagesync.cluster.agreement.liveness import while_answering
 from imagesync.cluster.agreement.members import (
     Answers,
     Facts,
@@ -89,7 +90,7 @@ def sync(client: Client, *, session: Session | None = None, restart: bool | None
     Raises
     ------
     ImagesyncError
-        A wheel can't be made, or the cluster refuses the overlay.
+        A wheel can't be made, the cluster refuses the overlay, or the scheduler or a worker doesn't answer.
     UsageError
         The client is asynchronous: await :func:`sync_async`.
 
@@ -135,14 +136,10 @@ async def _sync(client: Client, session: Session | None, restart: bool | None) -
     remarks = _shared_environment_remarks(local, answers)
     restarted: tuple[str, ...] = ()
     if overlay.wheels or overlay.code or any(facts["synced"] for facts in members(answers)):
-        await _register_overlay(client, overlay)
         local_modules = sorted(_local_modules(inputs, overlay))
-        restarted, refresh_remarks = await _refresh(
-            client, _changed(overlay, answers), local_modules, restart
-        )
+        applying = _apply(client, overlay, _changed(overlay, answers), local_modules, restart)
+        restarted, refresh_remarks = await while_answering(client, applying)
         remarks += refresh_remarks
-        discard = Remote("apply_sync", "discard_unused")
-        await asyncio.gather(client.run_on_scheduler(discard), client.run(discard, on_error="ignore"))
         answers = await query_members(client)
     return Synced(
         sent=tuple(sorted(overlay.contents or ())),
@@ -210,6 +207,21 @@ def _changed(overlay: Overlay, answers: Answers) -> dict[str, str]:
         for sync in facts["synced"].values():
             found |= {module: name for name, modules in sync["modules"].items() for module in modules}
     return found | {module: name for name, modules in (overlay.modules or {}).items() for module in modules}
+
+
+async def _apply(
+    client: Client,
+    overlay: Overlay,
+    packages: Mapping[str, str],
+    local_modules: list[str],
+    restart: bool | None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Install *overlay*, and have its modules imported anew; see :func:`_refresh`."""
+    await _register_overlay(client, overlay)
+    result = await _refresh(client, packages, local_modules, restart)
+    discard = Remote("apply_sync", "discard_unused")
+    await asyncio.gather(client.run_on_scheduler(discard), client.run(discard, on_error="ignore"))
+    return result
 
 
 async def _register_overlay(client: Client, overlay: Overlay) -> None:

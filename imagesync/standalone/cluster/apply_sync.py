@@ -9,6 +9,7 @@ of wheels, and a description of its local code.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import io
 import json
@@ -35,16 +36,35 @@ def install(content: dict[str, Any]) -> None:
 
     *content* has its ``digest``, its ``wheels`` and ``code`` as ZIP archives, and its ``description``.
     """
-    earlier = [folder for folder in sys.path if os.path.exists(os.path.join(folder, DESCRIPTION))]
-    for folder in earlier:
-        for path in (folder, os.path.join(folder, "code")):
+    _put_first(content, _folder(content))
+
+
+async def _install_beside_others(content: dict[str, Any]) -> None:
+    """Install an overlay, and let the event loop send heartbeats while its files are written."""
+    folder = await asyncio.get_running_loop().run_in_executor(None, _folder, content)
+    _put_first(content, folder)
+
+
+def _folder(content: dict[str, Any]) -> str:
+    """Return the folder of an overlay; empty if the overlay has nothing."""
+    if not (content["wheels"] or content["code"]):
+        return ""
+    # A worker may have imported modules from the folder of its nanny.
+    inherited = [folder for folder in _on_path() if os.path.basename(folder) == content["digest"]]  # noqa: PTH119
+    return inherited[0] if inherited else _written(content)
+
+
+def _on_path() -> list[str]:
+    return [folder for folder in sys.path if os.path.exists(os.path.join(folder, DESCRIPTION))]
+
+
+def _put_first(content: dict[str, Any], folder: str) -> None:
+    for earlier in _on_path():
+        for path in (earlier, os.path.join(earlier, "code")):
             while path in sys.path:
                 sys.path.remove(path)
     folders = []
-    if content["wheels"] or content["code"]:
-        # A worker may have imported modules from the folder of its nanny.
-        inherited_from = [folder for folder in earlier if os.path.basename(folder) == content["digest"]]  # noqa: PTH119
-        folder = inherited_from[0] if inherited_from else _written(content)
+    if folder:
         folders = [folder]
         sys.path.insert(0, folder)
         if content["code"]:
@@ -132,8 +152,8 @@ def worker_plugin(content: dict[str, Any]) -> WorkerPlugin:
     class Overlay(WorkerPlugin):
         name = NAME
 
-        def setup(self, worker: Worker) -> None:
-            install(content)
+        async def setup(self, worker: Worker) -> None:
+            await _install_beside_others(content)
 
     return Overlay()
 
@@ -148,10 +168,10 @@ def nanny_plugin(content: dict[str, Any]) -> NannyPlugin:
     class Overlay(NannyPlugin):
         name = NAME
 
-        def setup(self, nanny: Nanny) -> None:
+        async def setup(self, nanny: Nanny) -> None:
             # The last one stays: workers may have modules of it.
             discard_unused()
-            install(content)
+            await _install_beside_others(content)
 
     return Overlay()
 
@@ -166,7 +186,7 @@ def scheduler_plugin(content: dict[str, Any]) -> SchedulerPlugin:
         async def start(self, scheduler: Scheduler) -> None:
             # The scheduler warns of a second plugin with the same name.
             scheduler.plugins.pop(NAME, None)
-            install(content)
+            await _install_beside_others(content)
 
     return Overlay()
 

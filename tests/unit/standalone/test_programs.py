@@ -22,6 +22,7 @@ PROVIDED = {
     "cluster.node": {"dask", "distributed"},
     "cluster.scheduler": {"distributed", "tornado"},
     "cluster.apply_sync": {"distributed"},
+    "cluster.heartbeats": {"distributed"},
     "image.install_wheels": {"installer"},
 }
 MODULES = sorted(
