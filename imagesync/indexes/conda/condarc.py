@@ -114,7 +114,8 @@ def read_condarc(path: str) -> dict[str, Any]:
 
     try:
         document = yaml.load(data.decode("utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    # A number of 5,000 digits or the 99th of a month is a ValueError.
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         # The parser's message quotes the line, and the line may hold a token.
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""

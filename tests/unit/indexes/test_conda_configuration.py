@@ -171,7 +171,15 @@ def test_plain_condarc_reads_as_the_yaml_parser_reads_it(read: Read, text: str) 
 
 
 @pytest.mark.parametrize(
-    "text", ["channels: [a\n", "- a\n- b\n", "channels: 'https://me:secret@h/\n", "a: b: secret\n"]
+    "text",
+    [
+        "channels: [a\n",
+        "- a\n- b\n",
+        "channels: 'https://me:secret@h/\n",
+        "a: b: secret\n",
+        f"{{ssl_verify: {'9' * 5000}}}\n",
+        "channels: [2001-99-99]\n",
+    ],
 )
 def test_invalid_condarc_is_refused(read: Read, text: str) -> None:
     with pytest.raises(ScanError, match="condarc") as caught:
