@@ -45,8 +45,9 @@ coverage: venv
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report --skip-covered
 
-hostile: venv
-	@scripts/hostile.sh $(ARGS)
+hostile: venv engine
+	@scripts/test-packages.sh
+	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base .venv/bin/python scripts/hostile.py $(ARGS)
 
 kills: venv engine
 	@base=$$(.venv/bin/python scripts/base_image.py) && IMAGESYNC_TEST_BASE=$$base IMAGESYNC_KILL_SECONDS=120 \

@@ -125,7 +125,6 @@ def make_world(folder: Path) -> Iterator[World]:
                 IMAGESYNC_PROFILE="none",
                 IMAGESYNC_PYTHON="base",
                 PIP_INDEX_URL=f"http://{index.host}/simple",
-                IMAGESYNC_TIMEOUT="2",
                 PIP_RETRIES="1",
                 UV_NO_CACHE="1",
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +22,16 @@ from imagesync.errors import ImagesyncError, LockError
 from imagesync.indexes.conda.channel_access import ChannelSettings
 from imagesync.lock.conda.repodata import Repodata
 from imagesync.lock.conda.solver import CondaRequest
+from imagesync.registry.oci_layout import ImageLayout
+from tests.channels.environments import make_conda_environment
+from tests.channels.server import ChannelServer
+from tests.commands import CommandLine
 from tests.hostile.conftest import IS_CAMPAIGN
 from tests.hostile.mutations import other_values
+from tests.hostile.servers import check_blobs
+from tests.hostile.test_fault_proxies import FAULTS, SLOW_FAULTS
+from tests.integration.registry_proxy import Fault, RegistryProxy
+from tests.oci_images import small_image
 
 RECORD = {
     "name": "elder",
@@ -192,3 +202,62 @@ def test_changed_repodata_is_read_or_named(tmp_path: Path, tried: Callable[[str]
             tried("channel: repodata, changed in a few places")
 
         try_one()
+
+
+BUDGET = 90.0  # seconds for the trials of a campaign
+
+
+@pytest.mark.campaign
+def test_fault_at_a_request_of_a_build_is_made_good_or_named(
+    cli: CommandLine, channel: Path, tmp_path: Path, tried: Callable[[str], None]
+) -> None:
+    with ChannelServer(channel) as server, RegistryProxy(server.host) as proxy:
+        # For the other platform: its Python is small.
+        prefix = tmp_path / "env"
+        url = f"http://{proxy.host}/channel"
+        make_conda_environment(url, ["python", "greeter", "trellis"], prefix, platform="linux-aarch64")
+        (tmp_path / "condarc").write_text(f"channels: [{url}]\npkgs_dirs: [none]\n")
+        libc = b"GNU C Library stable release version 2.36.\n"
+        files = {
+            "lib/aarch64-linux-gnu/libc.so.6": libc,
+            "etc/passwd": b"root:x:0:0:root:/root:/bin/sh\n",
+            "etc/group": b"root:x:0:\n",
+        }
+        small_image(ImageLayout(tmp_path / "base"), files, platform="linux/arm64")
+        base = cli.with_environ(
+            CONDARC=tmp_path / "condarc",
+            DOCKER_HOST="tcp://127.0.0.1:1",
+            IMAGESYNC_BASE=f"oci:{tmp_path / 'base'}",
+            IMAGESYNC_PLATFORMS="linux/arm64",
+            IMAGESYNC_PROFILE="none",
+            IMAGESYNC_PYTHON="conda",
+        )
+        number = itertools.count()
+
+        def machine() -> CommandLine:
+            return base.with_environ(IMAGESYNC_CACHE_DIR=tmp_path / f"store-{next(number)}")
+
+        proxy.forget()
+        reference = machine()("build", "--prefix", prefix).reference
+        many = len(proxy.requests)
+        assert many > 2
+        planned = [(place, fault) for place in range(many) for fault in {**FAULTS, **SLOW_FAULTS}]
+        random.shuffle(planned)
+        end = time.monotonic() + BUDGET
+        for place, fault in planned:
+            here = machine()
+            proxy.forget()
+            proxy.fail(Fault(".*", ".*", skip=place, **{**FAULTS, **SLOW_FAULTS}[fault]))
+            # Without a fault the channel has the time that a busy machine takes.
+            finished = here.with_environ(IMAGESYNC_TIMEOUT="2").run("build", "--prefix", prefix, timeout=300)
+            proxy.forget()
+            print(place, fault, finished)  # for whoever reads of a failure
+            assert "Traceback" not in finished.stderr
+            assert finished.returncode in (0, 1)
+            assert finished.returncode == 1 or finished.reference == reference
+            assert finished.returncode == 0 or "error: " in finished.stderr
+            check_blobs(Path(here.environ["IMAGESYNC_CACHE_DIR"]))
+            assert here("build", "--prefix", prefix).reference == reference
+            tried(f"channel behind a fault proxy, cold build: {fault}")
+            if time.monotonic() > end:
+                break
