@@ -178,3 +178,21 @@ def is_reference(text: str) -> bool:
     """
     match = re.fullmatch(rf"({_NAME})(?::{_TAG})?(?:@{_DIGEST})?", text)
     return match is not None and len(match[1]) <= _MAX_NAME
+
+
+def is_loopback(registry: str) -> bool:
+    """Return True if a registry is on this machine, where engines require no TLS.
+
+    >>> is_loopback("127.0.0.1:5000"), is_loopback("localhost"), is_loopback("[::1]:5000")
+    (True, True, True)
+    >>> is_loopback("registry.example.com")
+    False
+    """
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
+    host = urlsplit(f"//{registry}").hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

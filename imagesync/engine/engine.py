@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from imagesync.core.image_reference import split_reference
+from imagesync.core.image_reference import is_loopback, split_reference
 from imagesync.core.progress import Progress
 from imagesync.engine.abandoned import remove_abandoned
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
@@ -240,7 +240,12 @@ class Engine:
         return push_image(self._api, reference, progress=progress)
 
     def takes_without_tls(self, registry: str) -> bool:
-        """Return True if the engine may reach a registry, named by host and port, without TLS."""
+        """Return True if the engine may reach a registry, named by host and port, without TLS.
+
+        Loopback always is: an engine need not be asked.
+        """
+        if is_loopback(registry):
+            return True
         with engine_errors("say its configuration"):
             configured = self._api.info().get("RegistryConfig") or {}
             entry = (configured.get("IndexConfigs") or {}).get(registry) or {}

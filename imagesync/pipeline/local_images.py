@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import (
     check_reference,
+    is_loopback,
     is_reference,
     parse_reference,
     repository_of,
@@ -175,10 +176,13 @@ def _push_index(index: Index, text: str, target: str, context: Context) -> Pushe
 
 
 def takes_without_tls(reference: str, context: Context) -> bool:
-    """Return True if an engine answers that takes the registry of *reference* without TLS."""
+    """Return True for a registry on loopback, and for one that an engine takes without TLS."""
+    domain = parse_reference(reference).domain
+    if is_loopback(domain):
+        return True
     try:
         with context.open_engine() as engine:
-            return engine.takes_without_tls(parse_reference(reference).domain)
+            return engine.takes_without_tls(domain)
     except EngineError:
         return False
 

@@ -9,7 +9,6 @@ https://distribution.github.io/distribution/spec/auth/.
 from __future__ import annotations
 
 import base64
-import ipaddress
 import random
 import ssl
 import threading
@@ -26,6 +25,7 @@ import requests
 import urllib3
 
 from imagesync.core.credentials import redact
+from imagesync.core.image_reference import is_loopback
 from imagesync.core.limits import LONGEST_PAUSE, SILENCE, SILENCES, bounded, is_silence, retry_after
 from imagesync.core.strict_json import load_json
 from imagesync.core.tls import Patience, TLSAdapter, system_context
@@ -340,21 +340,6 @@ class Connection:
         if not token:
             raise self.refused("log in", response)
         return str(token)
-
-
-def is_loopback(registry: str) -> bool:
-    """Return True if a registry is on this machine, where engines require no TLS.
-
-    >>> is_loopback("127.0.0.1:5000"), is_loopback("localhost"), is_loopback("[::1]:5000")
-    (True, True, True)
-    >>> is_loopback("registry.example.com")
-    False
-    """
-    host = urlsplit(f"//{registry}").hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _tls_context(registry: str) -> ssl.SSLContext:
