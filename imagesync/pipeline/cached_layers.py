@@ -149,7 +149,7 @@ class CachedLayers:
     def add(
         self,
         layers: Iterable[Layer],
-        wheels: Iterable[WheelPart],
+        wheels: Iterable[WheelPart | KnownWheel],
         *,
         base: str,
         cache: Path,
@@ -162,13 +162,13 @@ class CachedLayers:
         layers
             All layers of the environment.
         wheels
-            The wheels in them that are here.
+            The wheels in them.
         base
             The digest of the base image.
         cache
             The cache folder, which remembers the contents of the base image.
         conda
-            The conda packages in them whose archives are here.
+            The conda packages in them.
         """
         made = [layer for layer in layers if layer.inputs and f"layer {layer.inputs}" not in self.entries]
         parts = {part.inputs: part for layer in made for part in layer.parts}
@@ -191,7 +191,7 @@ class CachedLayers:
         packages = [
             (part, files)
             for part, files in conda
-            if part.source and part.known is None and f"conda {part.source}" not in self.entries
+            if part.source and f"conda {part.source}" not in self.entries
         ]
         for start in range(0, len(packages), _MOST_PACKAGES):
             facts = {

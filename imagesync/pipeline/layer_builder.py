@@ -244,7 +244,9 @@ class LayerBuilder:
         with_digests = [(part, locked[part.filename]) for part in wheels if part.filename in locked]
         self._packages.stored.remember(layers, with_digests, archives)
         if cached is not None:
-            cached.add(layers, wheels, base=base.image.digest, cache=context.cache_folder, conda=archives)
+            cached.add(
+                layers, packages.wheels, base=base.image.digest, cache=context.cache_folder, conda=archives
+            )
         return assemble(
             base.image,
             layers,

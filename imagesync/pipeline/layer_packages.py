@@ -97,6 +97,11 @@ class PackageSource:
         BuildError
             A conda package has a post-link script, and none may be skipped.
         """
+        minor = self.lock.target.minor
+        if (self.lock.packages or self.lock.vendored) and not self._part_sources.compiler:
+            self.inputs.context.progress.line(
+                f"warning: no Python {minor} is here to compile bytecode, so the image has none"
+            )
         found = ((package.name, self._known_wheel(package)) for package in self.lock.packages)
         wheels = {name: wheel for name, wheel in found if wheel is not None}
         known = ((package.name, self._known_conda(package)) for package in self.lock.conda)
@@ -151,7 +156,7 @@ class PackageSource:
         """Return a part that is known, from the store or from the cache of layers."""
         found = self.stored.find(inputs)
         if found is not None:
-            return self.stored.open(found)
+            return found
         if self.cached is None or not self.cached.has_part(inputs):
             raise StoreError(
                 "A part of a layer was removed from the artifact store during the build.",
@@ -159,10 +164,12 @@ class PackageSource:
             )
         return self.cached.part(inputs)
 
-    @property
+    @cached_property
     def stored(self) -> StoredParts:
         """Return the parts in the store."""
-        return StoredParts(self.inputs.context.store)
+        # Where the installed files say nothing about the image, the archives tell what it needs of a system.
+        needs_archives = not self.inputs.has_image_binaries
+        return StoredParts(self.inputs.context.store, needs_archives=needs_archives)
 
     def _lacking(self, packages: LayerPackages) -> set[str]:
         """Return the names of the known archives that have to be fetched after all."""
@@ -259,10 +266,6 @@ class PackageSource:
         lock, digests = artifacts.lock, artifacts.locked_digests
         local = {package.name for package in lock.vendored if not package.repacked}
         bytecode = bytecode_by_wheel(wheels.wheels, wheels.bytecode)
-        if wheels.wheels and not bytecode:
-            self.inputs.context.progress.line(
-                f"warning: no Python {lock.target.minor} is here to compile bytecode, so the image has none"
-            )
         parts = [
             WheelPart(
                 wheel,

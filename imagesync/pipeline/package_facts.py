@@ -55,10 +55,10 @@ class PartSources:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def wheel_facts(part: WheelPart) -> dict[str, Any]:
+def wheel_facts(part: WheelPart | KnownWheel) -> dict[str, Any]:
     """Return the facts that :func:`known_wheel` reads, as JSON has them."""
     files = [[path, *checksum] for path, checksum in sorted(part.checksums.items())]
-    return {"filename": part.filename, "size": part.wheel.size, "files": files}
+    return {"filename": part.filename, "size": part.package.size, "files": files}
 
 
 def known_wheel(

@@ -1,4 +1,4 @@
-"""Parts in the store of packages whose archives were removed: they aren't fetched again for an image."""
+"""Parts in the store, by what they follow from: their packages' archives aren't needed for an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.errors import StoreError
 from imagesync.pipeline.package_facts import (
     conda_facts,
     known_conda,
@@ -37,12 +36,21 @@ _PACKAGE: Final = "package"
 
 @dataclass(frozen=True)
 class StoredParts:
-    """The parts in *store*, by what they follow from."""
+    """The parts in a store.
+
+    Parameters
+    ----------
+    store
+        Has the parts.
+    needs_archives
+        Whether the archives tell more than what is remembered of them, so that those in the store are taken.
+    """
 
     store: Store
+    needs_archives: bool = False
 
     def wheel(self, package: LockedPackage, sources: PartSources, make: MakePart) -> KnownWheel | None:
-        """Return the wheel of a locked package if it isn't here and its files are known, or ``None``.
+        """Return the wheel of a locked package if its files are known, or ``None``.
 
         *make* returns the part that follows from certain inputs.
         """
@@ -57,32 +65,15 @@ class StoredParts:
         return None if facts is None else known_conda(facts, package, self.store, make)
 
     def find(self, inputs: str) -> Part | None:
-        """Return the part that follows from *inputs*, unverified; ``None`` if the store lacks it.
+        """Return the part that follows from *inputs*, or ``None``; whoever reads it has to verify it.
 
         No other process prunes it from then on.
         """
         facts = read_cache(self._path(_PART, inputs), key=PACKAGES_FORMAT)
         digest = facts.get("digest") if isinstance(facts, dict) else None
-        if not is_digest(digest) or not self.store.has(digest):
+        part = known_part(facts, inputs, digest, self.store) if is_digest(digest) else None
+        if part is None or self._is_gone(part):
             return None
-        part = known_part(facts, inputs, digest, self.store)
-        if part is not None:
-            self.store.hand_out(digest, part.name, part.stored.size)
-        return part
-
-    def open(self, part: Part) -> Part:
-        """Return a part that :meth:`find` has found, verified.
-
-        Raises
-        ------
-        StoreError
-            It is damaged.
-        """
-        if self.store.open(part.stored.digest, filename=part.name) is None:
-            raise StoreError(
-                f"The part of {part.name} in the artifact store is damaged.",
-                hint="It was removed: run the command again, which makes it anew.",
-            )
         return part
 
     def remember(
@@ -105,8 +96,12 @@ class StoredParts:
             if each.source and each.known is None and (made := parts.get(each.request.name)):
                 self._write(_PACKAGE, each.source, partial(_conda_entry, each, content, made))
 
+    def _is_gone(self, part: Part) -> bool:
+        stored = part.stored
+        return self.store.find(stored.digest, filename=part.name, size=stored.size) is None
+
     def _facts(self, archive: str, source: str) -> Mapping[str, Any] | None:
-        if self.store.has(archive):
+        if self.needs_archives and self.store.has(archive):
             return None
         entry = read_cache(self._path(_PACKAGE, source), key=PACKAGES_FORMAT)
         facts = entry.get("facts") if isinstance(entry, dict) else None

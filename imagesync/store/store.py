@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -75,7 +76,7 @@ _RETRY = 0.05
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file in the store, verified when it was handed out.
+    """A file in the store, verified when it was handed out, or else when it is read.
 
     Parameters
     ----------
@@ -145,8 +146,18 @@ class Store:
             return None
         return self.hand_out(digest, filename, size)
 
+    def find(self, digest: str, *, filename: str, size: int) -> StoredFile | None:
+        """Return the file of *digest* and *size*, or ``None``; whoever reads it has to verify it."""
+        with store_errors(self.root):
+            try:
+                found = self.path(digest).lstat()
+            except FileNotFoundError:
+                return None
+        is_there = stat.S_ISREG(found.st_mode) and found.st_size == size
+        return self.hand_out(digest, filename, size) if is_there else None
+
     def hand_out(self, digest: str, filename: str, size: int) -> StoredFile:
-        """Return a file that is verified already, and keep it while this process runs."""
+        """Return a file that is there, and keep it while this process runs."""
         path = self.path(digest)
         self._lease.add(digest)
         # The time of the last use, which pruning goes by. Nobody prunes what can't be written to.

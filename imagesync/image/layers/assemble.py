@@ -16,6 +16,8 @@ from imagesync.registry.manifest import Descriptor
 from imagesync.registry.oci_image import CHUNK, BlobSource, OCIImage, compose_image, verified
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.core.platforms import Platform
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.layer import Layer
@@ -39,8 +41,19 @@ class _Blobs:
         elif (path := self._paths[descriptor.digest]) is None:
             yield from self._elsewhere.read(descriptor)
         else:
-            with path.open("rb") as file:
-                yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+            yield from _read(path, descriptor)
+
+
+def _read(path: Path, descriptor: Descriptor) -> Iterator[bytes]:
+    """Yield the content of a layer in the store; one that is damaged is removed."""
+    try:
+        with path.open("rb") as file:
+            yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+    except LayoutError as error:
+        path.unlink(missing_ok=True)
+        raise LayoutError(
+            error.message, hint="It was removed from the artifact store: run the command again."
+        ) from error
 
 
 def assemble(

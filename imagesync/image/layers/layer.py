@@ -150,7 +150,8 @@ def _layer(
     key = ["layer", compression.identity, listed, *(part.stored.digest for part in parts)]
     path = cache_path(store.root / LAYERS, key)
     known: dict[str, Any] | None = read_cache(path, key=key)
-    stored = None if known is None else store.open(known["digest"], filename=comment)
+    # Whoever reads it verifies it: one that an image has already isn't read at all.
+    stored = None if known is None else store.find(known["digest"], filename=comment, size=known["size"])
     if known is not None and stored is not None:
         blob = Descriptor(compression.media_type, stored.digest, stored.size)
         return Layer(comment, blob, known["diff_id"], stored.path, contents, tuple(parts))
@@ -176,15 +177,24 @@ def _layer(
 
 
 def _members(part: Part, compression: Compression) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the members of a part, each with its content."""
+    """Yield the members of a part, each with its content; an error if the part isn't what its digest says."""
+    found = hashlib.sha256()
     with part.stored.path.open("rb") as file:
         for size, plain in part.members:
             member = file.read(size)
+            found.update(member)
             try:
                 yield member, compression.decompress(member, plain)
             except ValueError as error:
-                part.stored.path.unlink(missing_ok=True)
-                raise StoreError(
-                    f"The part of {part.name} in the artifact store is damaged: {error}",
-                    hint="It was removed: run the command again, which makes it anew.",
-                ) from error
+                raise _damaged(part, str(error)) from error
+    if (digest := f"sha256:{found.hexdigest()}") != part.stored.digest:
+        raise _damaged(part, f"its digest is {digest}")
+
+
+def _damaged(part: Part, reason: str) -> StoreError:
+    """Return the error for a damaged part, which is removed."""
+    part.stored.path.unlink(missing_ok=True)
+    return StoreError(
+        f"The part of {part.name} in the artifact store is damaged: {reason}",
+        hint="It was removed: run the command again, which makes it anew.",
+    )

@@ -94,7 +94,7 @@ class PartStore:
         self.compression = compression
 
     def get(self, request: PartRequest) -> Part:
-        """Return a part, from the store or made now.
+        """Return a part, made now or from the store: whoever reads its bytes has to verify them.
 
         Raises
         ------
@@ -109,9 +109,11 @@ class PartStore:
         path = cache_path(self._store.root / LAYERS, key)
         known = read_cache(path, key=key)
         if known is not None:
-            stored = self._store.open(known["digest"], filename=request.name)
+            members = tuple((size, plain) for size, plain in known["members"])
+            stored = self._store.find(
+                known["digest"], filename=request.name, size=sum(size for size, _ in members)
+            )
             if stored is not None:
-                members = tuple((size, plain) for size, plain in known["members"])
                 folders = {path: FolderAttributes(*values) for path, values in known["folders"].items()}
                 return Part(request.name, stored, members, folders, request.inputs)
         part = self._make(request)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from imagesync.errors import StoreError
+from imagesync.errors import LayoutError, StoreError
+from imagesync.image.layers.assemble import assemble
 from imagesync.image.layers.compression import Compression, compression_of
 from imagesync.image.layers.entries import (
     MTIME,
@@ -21,7 +22,10 @@ from imagesync.image.layers.entries import (
 )
 from imagesync.image.layers.layer import Layer, write_layers
 from imagesync.image.layers.parts import PartRequest, PartStore
+from imagesync.image_layout import ImageOptions
+from imagesync.registry.oci_layout import ImageLayout
 from imagesync.store.store import Store
+from tests.oci_images import small_image
 
 LONG = "opt/env/" + "d" * 90 + "/" + "f" * 90
 ENTRIES = with_parents(
@@ -137,18 +141,42 @@ def test_gzip_bytes_are_those_of_arm64() -> None:
     assert digest == "a7d1184067328062fc7b6afc35da7ad1ce15fad8f39bacebb496326d425f5933"
 
 
-def test_damaged_layer_is_made_again_and_a_damaged_part_removed(tmp_path: Path) -> None:
-    store, compression = Store(tmp_path), compression_of("gzip")
+def test_damaged_layer_is_removed_when_it_is_read_and_made_again(tmp_path: Path) -> None:
+    store, compression = Store(tmp_path / "store"), compression_of("gzip")
     request = part("opt/env/a", b"content")
     layer = layer_of(request, store=store, compression=compression)
+    assert layer.path is not None
     content = layer.path.read_bytes()
     layer.path.chmod(0o644)
     layer.path.write_bytes(b"x" * len(content))
+    base = small_image(ImageLayout(tmp_path / "base"), {"a": b""})
+    image = assemble(
+        base,
+        [layer],
+        options=ImageOptions(),
+        environment={},
+        labels={},
+        conda=False,
+        activated=False,
+        created=315_532_800,
+    )
+    with pytest.raises(LayoutError, match="is damaged") as caught:
+        ImageLayout(tmp_path / "image").put(image, name="latest")
+    assert "run the command again" in str(caught.value.hint)
+    assert not layer.path.exists()
     again = layer_of(request, store=store, compression=compression)
-    assert again.path.read_bytes() == content
-    kept = PartStore(store, compression).get(request)
+    assert again == layer
+    assert layer.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["gzip", "zstd"])
+def test_damaged_part_is_removed_when_it_is_read(tmp_path: Path, name: str) -> None:
+    store, compression = Store(tmp_path), compression_of("zstd" if name == "zstd" else "gzip")
+    kept = PartStore(store, compression).get(part("opt/env/a", b"content"))
     kept.stored.path.chmod(0o644)
-    kept.stored.path.write_bytes(b"x" * kept.stored.size)
+    content = bytearray(kept.stored.path.read_bytes())
+    content[-1] ^= 1
+    kept.stored.path.write_bytes(content)
     with pytest.raises(StoreError, match="is damaged") as caught:
         write_layers(
             [("other", [kept, PartStore(store, compression).get(part("opt/env/b", b"b"))])],
