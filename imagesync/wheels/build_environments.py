@@ -15,11 +15,13 @@ from imagesync.core.build_log import LONGEST, BuildLog
 from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
 from imagesync.scan.pip_commands import Installer
+from imagesync.wheels.kept_environment import environment_state
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Interpreter
     from imagesync.wheels.build_indexes import BuildIndexes
     from imagesync.wheels.build_requirements import BuildPins, InstalledRequirements
+    from imagesync.wheels.kept_environment import KeptEnvironment
 
 _PIPE = 1 << 16  # bytes that a pipe holds, on Linux
 _DRAIN = 3.0  # seconds for reading them on a busy machine
@@ -51,6 +53,8 @@ class BuildRequest:
         The distributions of *python*, for a build without isolation; ``None`` for an isolated build.
     commit
         The commit of the sources, in hexadecimal; empty if unknown.
+    kept
+        The place for the isolated environment, for another build of the package; ``None`` to make a new one.
     """
 
     name: str
@@ -63,6 +67,7 @@ class BuildRequest:
     pins: BuildPins | None = None
     installed: InstalledRequirements | None = None
     commit: str = ""
+    kept: KeptEnvironment | None = None
 
 
 class Runner:
@@ -149,6 +154,7 @@ class IsolatedEnvironment:
         self._place = place
         self._request = request
         self._run = run
+        self._key = self._state = ""
 
     @property
     def python_executable(self) -> str:
@@ -164,14 +170,40 @@ class IsolatedEnvironment:
         path = os.pathsep.join([os.fspath(self._scripts), os.environ.get("PATH", os.defpath)])
         return {"PATH": path, "VIRTUAL_ENV": os.fspath(self._folder)}
 
-    def create(self) -> None:
-        """Create the virtual environment."""
-        # If only files were scanned, any interpreter of the same version is used, for pure Python.
-        python = self._request.python.executable or self._request.python.minor
-        self._uv("venv", "--quiet", "--no-project", "--python", python, os.fspath(self._folder))
+    def create(self, requirements: Collection[str]) -> None:
+        """Create the virtual environment with *requirements*, or take that of the last build."""
+        kept, key = self._request.kept, self._key_for(requirements)
+        if kept is not None and key and kept.take(key, self._folder):
+            self._run.log.line(f"Installed: {', '.join(sorted(requirements))}")
+        else:
+            # If only files were scanned, any interpreter of the same version is used, for pure Python.
+            python = self._request.python.executable or self._request.python.minor
+            self._uv("venv", "--quiet", "--no-project", "--python", python, os.fspath(self._folder))
+            self._add(requirements)
+            key = self._key_for(requirements)
+        if kept is not None and key:
+            self._key, self._state = key, environment_state(self._folder)
+
+    def keep(self) -> None:
+        """Keep the environment for another build, unless this one has changed it."""
+        if self._request.kept is not None and self._key:
+            self._request.kept.keep(self._folder, key=self._key, state=self._state)
+
+    def _key_for(self, requirements: Collection[str]) -> str:
+        """Return what an environment with *requirements* is made of; empty if that isn't known."""
+        pins = self._request.pins
+        versions = None if pins is None else pins.recall(requirements)
+        if pins is None or versions is None:
+            return ""
+        return "\n".join((self._request.python.executable, pins.identity, versions))
 
     def install(self, requirements: Collection[str]) -> None:
-        """Install *requirements*, at cached versions or from the indexes."""
+        """Install further *requirements*, at cached versions or from the indexes."""
+        if requirements:
+            self._key = ""  # another build would begin with them
+            self._add(requirements)
+
+    def _add(self, requirements: Collection[str]) -> None:
         if not requirements:
             return
         self._refuse_options(requirements)
@@ -292,8 +324,12 @@ class ScannedEnvironment:
             ("CONDA_PREFIX" if is_conda else "VIRTUAL_ENV"): python.prefix,
         }
 
-    def create(self) -> None:
-        """Do nothing: the environment exists."""
+    def create(self, requirements: Collection[str]) -> None:
+        """Raise an error if one of *requirements* isn't installed; the environment exists."""
+        self.install(requirements)
+
+    def keep(self) -> None:
+        """Do nothing: the environment stays."""
 
     def install(self, requirements: Collection[str]) -> None:
         """Raise an error if one of *requirements* isn't installed."""

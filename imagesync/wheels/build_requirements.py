@@ -1,8 +1,8 @@
 """Build requirements: those that an interpreter doesn't meet, and a cache of their resolved versions.
 
-The first is for builds without isolation. With the second, a build after an edit asks no index: each build
-has a new environment, and only its versions are cached, for an hour. uv installs their wheels from its own
-cache, without a resolution and without a network.
+The first is for builds without isolation. With the second, a build after an edit asks no index: where the
+environment of the last build can't be taken, uv installs the wheels of versions that are cached for an hour,
+from its own cache, without a resolution and without a network.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class BuildPins:
         facts = [python.implementation, python.version, python.platform, indexes, variables]
         facts += _digests(environ)
         # Hashed, because the URLs of indexes may hold passwords.
-        self._context = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+        self.identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def recall(self, requirements: Collection[str]) -> str | None:
         """Return the cached pins of *requirements*, one a line; ``None`` if there are none, or old ones."""
@@ -179,7 +179,7 @@ class BuildPins:
         write_cache(self._path(requirements), pins, key=_FORMAT)
 
     def _path(self, requirements: Collection[str]) -> Path:
-        return cache_path(self._folder, self._context, sorted(requirements))
+        return cache_path(self._folder, self.identity, sorted(requirements))
 
 
 def _digests(environ: Mapping[str, str]) -> Iterator[str]:

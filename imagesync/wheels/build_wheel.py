@@ -79,9 +79,8 @@ def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> P
         try:
             # Before the backend runs, which may change what is in the source tree.
             settings = _backend_settings(request.source, output.parent / "backend")
-            environment.create()
             builder = ProjectBuilder(request.source, environment.python_executable, call_hook)
-            environment.install(builder.build_system_requires)
+            environment.create(builder.build_system_requires)
             environment.install(builder.get_requires_for_build("wheel"))
             wheel = Path(builder.build("wheel", output, settings))
             if wheel.parent != output or not wheel.is_file():
@@ -93,6 +92,7 @@ def build_wheel(request: BuildRequest, *, output: Path, progress: Progress) -> P
             if type(error).__module__.partition(".")[0] not in ("build", "pyproject_hooks"):
                 raise
             raise _failure(request, error, log) from error
+        environment.keep()
         _report(dict.fromkeys(warnings), request, log, progress)
         return wheel
 

@@ -24,6 +24,7 @@ from imagesync.wheels.build_requirements import (
     installed_requirements,
 )
 from imagesync.wheels.build_wheel import build_wheel
+from imagesync.wheels.kept_environment import kept_environment
 from imagesync.wheels.sdists.sdist import build_sdists
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ class ProjectBuilds:
             installed=self._installed if way == "installed" else None,
             commit=commit,
             pins=pins,
+            kept=kept_environment(folder.parent, package.name),
             log=self._log(package),
         )
         return build_wheel(request, output=folder / "wheel", progress=self.progress)

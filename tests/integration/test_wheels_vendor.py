@@ -606,6 +606,43 @@ def made_by(wheels: Mapping[str, StoredFile]) -> str:
         return archive.read("mine.py").decode().split("'")[1]
 
 
+# Notes when the environment was made that it runs in, and leaves a file there if it is told to.
+NOTING = """
+import os, sys
+with open(os.environ["NOTES"], "a") as notes:
+    print(os.stat(os.path.join(sys.prefix, "pyvenv.cfg")).st_mtime_ns, file=notes)
+if os.environ["LEAVES"]:
+    open(os.path.join(sys.prefix, os.environ["LEAVES"]), "w").close()
+"""
+
+
+def test_build_after_an_edit_gets_the_environment_of_the_last_one_unless_that_has_changed_it(
+    vendoring: Vendoring,
+    backends: LocalIndex,
+    mine: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = BACKEND.format(version="4.0") + NOTING
+    backends.add_wheel("tiny-backend", "4.0", files={"tiny_backend.py": backend.encode()})
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("NOTES", str(notes))
+
+    def environment_of(edit: str, *, leaves: str = "") -> str:
+        monkeypatch.setenv("LEAVES", leaves)
+        (mine / "edit.txt").write_text(edit)
+        notes.unlink(missing_ok=True)
+        assert made_by(vendoring.wheels(environ={"PIP_INDEX_URL": backends.url})) == "4.0"
+        (found,) = set(notes.read_text().split())
+        return found
+
+    first = environment_of("one")
+    assert environment_of("two", leaves="left.txt") == first
+    third = environment_of("three")
+    assert third != first
+    assert environment_of("four") == third
+
+
 @pytest.mark.parametrize("setting", ["PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"])
 @pytest.mark.parametrize("folder", ["plain", "with space"])
 def test_constraints_hold_for_build_requirements(
