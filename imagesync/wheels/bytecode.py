@@ -6,18 +6,15 @@ Python doesn't look at on import.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from imagesync.core.background import BackgroundCall
-from imagesync.core.names import canonical_name
 from imagesync.core.progress import Severity, SilentProgress, slow_task
 from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
@@ -25,18 +22,17 @@ from imagesync.lock.lock import Target
 from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.compilers import (
-    Workers,
     find_compiler,
     magic_number,
     open_workers,
     program_version,
     version_of,
 )
+from imagesync.wheels.wheel_compilation import CompilerSettings, WheelCompilation
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress, Task, Unit
 
-_FORMAT = 4  # raised when the same wheel would give another archive
 _LABEL = "Compiling bytecode"
 _SCRATCH = "pyc"
 _MOST_WORKERS = 8
@@ -99,7 +95,7 @@ def compile_bytecode(
             if isinstance(wheels, Sequence)
             else progress.task(_LABEL, total=None, unit="packages")
         )
-        compiler = _Compiler(
+        settings = CompilerSettings(
             workers,
             magic_number(executable, workers),
             version_of(executable, python),
@@ -107,26 +103,33 @@ def compile_bytecode(
             folder,
             site_packages,
             store,
-            task,
             progress,
             converts,
         )
-        waiting: queue.PriorityQueue[tuple[int, int, StoredFile]] = queue.PriorityQueue()
+        waiting: queue.PriorityQueue[tuple[int, int, int]] = queue.PriorityQueue()
+        compilations: list[WheelCompilation] = []
+        archives: dict[int, StoredFile | None] = {}
 
-        def compile_largest() -> tuple[int, StoredFile | None]:
-            _, index, wheel = waiting.get_nowait()
-            archive = compiler.compile(wheel)
+        def compile_largest() -> None:
+            _, index, part = waiting.get_nowait()
+            compilation = compilations[index]
+            if not compilation.run(part):
+                return
+            archives[index] = archive = compilation.archive()
+            task.advance(1)
             if archive is not None:
-                on_compiled(wheel, archive)
-            return index, archive
+                on_compiled(compilation.wheel, archive)
 
         futures = []
         with WorkerPool(_worker_count(), thread_name_prefix="bytecode") as pool:
             for index, wheel in enumerate(wheels):
-                # The largest first, so that no worker has a long task at the end.
-                waiting.put((-wheel.size, index, wheel))
-                futures.append(pool.submit(compile_largest))
-            archives = dict(future.result() for future in futures)
+                compilations.append(WheelCompilation(wheel, settings, index))
+                for part in range(compilations[index].parts):
+                    # The largest first, so that no worker has a long task at the end.
+                    waiting.put((-wheel.size, index, part))
+                    futures.append(pool.submit(compile_largest))
+            for future in futures:
+                future.result()
     found = (archives[index] for index in range(len(archives)))
     return tuple(archive for archive in found if archive is not None)
 
@@ -222,75 +225,3 @@ class _Ended(Exception):
 
 def _worker_count() -> int:
     return min(os.cpu_count() or 1, _MOST_WORKERS)
-
-
-@dataclass(frozen=True)
-class _Compiler:
-    workers: Workers
-    magic: str
-    version: str
-    program: str
-    folder: Path
-    site_packages: PurePosixPath
-    store: Store
-    task: Task
-    progress: Progress
-    converts: bool
-
-    def compile(self, wheel: StoredFile) -> StoredFile | None:
-        """Return the archive of *wheel*, from the store or compiled; ``None`` if the interpreter fails."""
-        key = self._key(wheel.digest)
-        archive = self.store.recall(key)
-        if archive is None:
-            archive = self._compile(wheel, key)
-        self.task.advance(1)
-        return archive
-
-    def _key(self, content: str) -> str:
-        # Compilers of one feature version differ in details: an image's bytes mustn't tell which came first.
-        parts = [str(_FORMAT), content, self.magic, self.version, str(self.site_packages)]
-        parts += ["converts"] if self.converts else []
-        parts += [self.program] if self.program else []
-        return "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
-
-    def _compile(self, wheel: StoredFile, key: str) -> StoredFile | None:
-        archive = self.folder / key
-        project = self._key(canonical_name(wheel.filename.partition("-")[0]))
-        with self.workers.one() as worker:
-            answer = worker.compile(
-                wheel.path,
-                archive,
-                self.site_packages,
-                converts=self.converts,
-                earlier=None if self.converts else self._earlier(project),
-            )
-        self._report(wheel, answer)
-        if "modules" not in answer:
-            return None
-        filename = wheel.filename.removesuffix(".whl") + ".pyc.zip"
-        stored = self.store.add_file(archive, filename=filename)
-        self.store.remember(key, stored)
-        if not self.converts:
-            self.store.remember(project, wheel)
-        archive.unlink(missing_ok=True)
-        return stored
-
-    def _earlier(self, project: str) -> tuple[Path, Path] | None:
-        """Return the last wheel of a project that was compiled, and the archive of its bytecode.
-
-        Most modules of another version, or for another platform, are the same.
-        """
-        wheel = self.store.recall(project)
-        archive = None if wheel is None else self.store.recall(self._key(wheel.digest))
-        return None if wheel is None or archive is None else (wheel.path, archive.path)
-
-    def _report(self, wheel: StoredFile, answer: Mapping[str, Any]) -> None:
-        """Report modules without bytecode, other than templates and code for another Python."""
-        if large := answer.get("too_large"):
-            what = f"{large[0]}{f' and {len(large) - 1} more are' if len(large) > 1 else ' is'} too large"
-        elif "modules" in answer:
-            return
-        else:
-            reason = answer.get("error", "a module took too long, or crashed the compiler")
-            what = f"compiling it failed here ({reason})"
-        self.progress.line(f"{wheel.filename}: {what}; modules without bytecode are compiled at each start")

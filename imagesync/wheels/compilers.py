@@ -125,14 +125,21 @@ class Worker:
         *,
         converts: bool,
         earlier: tuple[Path, Path] | None = None,
+        part: int = 0,
+        parts: int = 1,
     ) -> dict[str, Any]:
-        """Return the worker's answer; nothing of one that has ended."""
+        """Return the worker's answer; nothing of one that has ended.
+
+        Of *parts* of the modules, which follow one another, only *part* is compiled.
+        """
         request = {
             "wheel": str(wheel),
             "archive": str(archive),
             "site_packages": str(site_packages),
             "converts": converts,
             "earlier": None if earlier is None else [str(path) for path in earlier],
+            "part": part,
+            "parts": parts,
         }
         if self._process.stdin is None:
             return {}

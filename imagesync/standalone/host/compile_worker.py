@@ -3,9 +3,9 @@
 Usage: python compile_worker.py PARENT
 
 It writes one JSON line, ``{"magic": "<hex>"}``, then answers each line of stdin, ``{"wheel": path,
-"archive": path, "site_packages": path, "converts": bool, "earlier": [wheel, archive] or null}``, with one
-line: ``{"modules": count, "reused": count, "too_large": [path, ...]}``, or ``{"error": text}``. It ends when
-stdin ends, when the process PARENT ends, or when a module takes too long.
+"archive": path, "site_packages": path, "converts": bool, "earlier": [wheel, archive] or null, "part": number,
+"parts": count}``, with one line: ``{"modules": count, "reused": count, "too_large": [path, ...]}``, or
+``{"error": text}``. It ends when stdin ends, when the process PARENT ends, or when a module takes too long.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from imagesync.standalone.compilation import MOST_SOURCE, begin_module, bound_pr
 from imagesync.standalone.distributions import installed_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP can hold
 _REGULAR = 0o100644 << 16
@@ -48,6 +48,8 @@ def main() -> None:
                 request["site_packages"],
                 converts=request["converts"],
                 earlier=request["earlier"],
+                part=request["part"],
+                parts=request["parts"],
             )
         except Exception as error:
             # Any error is an answer: the other side waits for one.
@@ -87,11 +89,13 @@ def compile_wheel(
     *,
     converts: bool = False,
     earlier: Sequence[str] | None = None,
+    part: int = 0,
+    parts: int = 1,
 ) -> dict[str, Any]:
-    """Write the bytecode of all modules of *wheel* to *archive*, and return the answer about them.
+    """Write the bytecode of the modules of *wheel* to *archive*, and return the answer about them.
 
     Bytecode in the wheel counts only if *converts* says that it belongs to the modules there. *earlier* is a
-    wheel and an archive that was made of it.
+    wheel and an archive that was made of it. Of *parts*, which follow one another, only *part* is compiled.
     """
     tag = sys.implementation.cache_tag
     count = reused = 0
@@ -100,12 +104,8 @@ def compile_wheel(
         source = exits.enter_context(zipfile.ZipFile(wheel))
         target = exits.enter_context(zipfile.ZipFile(archive, "w"))
         known = Earlier(earlier, exits)
-        names = source.namelist()
-        present = frozenset(names) if converts else frozenset()
-        modules = sorted((installed_path(name), name) for name in names if name.endswith(".py"))
-        for path, name in modules:
-            if not path:
-                continue
+        present = frozenset(source.namelist()) if converts else frozenset()
+        for path, name in modules_of(source, part, parts):
             folder, _, module = path.rpartition("/")
             if source.getinfo(name).file_size > MOST_SOURCE:
                 too_large.append(path)
@@ -129,6 +129,17 @@ def compile_wheel(
             target.writestr(member, pyc, zipfile.ZIP_DEFLATED, _LEVEL)
             count += 1
     return {"modules": count, "reused": reused, "too_large": too_large}
+
+
+def modules_of(wheel: zipfile.ZipFile, part: int, parts: int) -> Iterator[tuple[str, str]]:
+    """Yield installed path and name of each module in a part of a wheel; parts have about the same size."""
+    modules = sorted((installed_path(name), name) for name in wheel.namelist() if name.endswith(".py"))
+    total = sum(wheel.getinfo(name).file_size for _, name in modules)
+    before = 0
+    for path, name in modules:
+        if path and min(before * parts // max(total, 1), parts - 1) == part:
+            yield path, name
+        before += wheel.getinfo(name).file_size
 
 
 def convert_to_hash(pyc: bytes, source: bytes) -> bytes | None:

@@ -25,6 +25,7 @@ from imagesync.standalone.programs import program_text
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.bytecode import compile_bytecode, compiled_ahead
 from imagesync.wheels.compilers import Worker, open_workers, program_version
+from imagesync.wheels.wheel_compilation import join_archives
 from tests.environments import feature_version
 from tests.host_platform import NEEDS_OWN_SYSTEM
 from tests.indexes.wheels import make_wheel
@@ -461,3 +462,49 @@ def test_wheels_of_one_project_are_compiled_with_the_one_before(
     (first,) = compile_with(store, {"demo.py": b"V = 1\n"})
     compile_with(store, {"demo.py": b"V = 2\n"})
     assert [pair and pair[1] for pair in earlier] == [None, first.path]
+
+
+def test_parts_of_a_wheel_are_the_same_archive_as_the_whole(tmp_path: Path) -> None:
+    wheel = tmp_path / "demo-1.0-py3-none-any.whl"
+    files = {**FILES, **{f"many/m{number}.py": b"V = 1\n" * number for number in range(40)}}
+    wheel.write_bytes(make_wheel("demo", "1.0", files=files)[1])
+    whole, joined = tmp_path / "whole", tmp_path / "joined"
+    parts = [tmp_path / f"part{number}" for number in range(3)]
+    with open_workers(sys.executable) as workers, workers.one() as worker:
+        worker.compile(wheel, whole, SITE, converts=False)
+        answers = [
+            worker.compile(wheel, path, SITE, converts=False, part=number, parts=len(parts))
+            for number, path in enumerate(parts)
+        ]
+    assert all(answer["modules"] for answer in answers)
+    join_archives(parts, joined)
+    assert joined.read_bytes() == whole.read_bytes()
+
+
+def test_large_wheel_is_compiled_by_several_workers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {f"m{number}.py": b"V = 1\n" for number in range(10)}
+    (whole,) = compile_with(Store(store.root / "other"), files)
+    asked = []
+    compile_part = Worker.compile
+
+    def compile_and_record(self: Worker, *arguments: Any, **options: Any) -> dict[str, Any]:
+        asked.append((options["part"], options["parts"]))
+        return compile_part(self, *arguments, **options)
+
+    monkeypatch.setattr(Worker, "compile", compile_and_record)
+    monkeypatch.setattr("imagesync.wheels.wheel_compilation._PART", 500)
+    (archive,) = compile_with(store, files)
+    assert archive.digest == whole.digest
+    assert len(asked) > 1
+    assert sorted(asked) == [(part, len(asked)) for part in range(len(asked))]
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_damaged_wheel_has_no_bytecode_and_is_named_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, parts: int
+) -> None:
+    damaged = store.add([b"no archive" * parts], filename="demo-1.0-py3-none-any.whl")
+    monkeypatch.setattr("imagesync.wheels.wheel_compilation._PART", 1 + damaged.size // parts)
+    progress = RecordedLines()
+    assert compile_with(store, wheels=iter([damaged]), progress=progress) == ()
+    assert len([line for line in progress.lines if "compiling it failed here" in line]) == 1
