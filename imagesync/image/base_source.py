@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
@@ -15,15 +13,19 @@ from imagesync.core.limits import SILENCE
 from imagesync.core.platforms import Platform
 from imagesync.engine.lookup import root_digest
 from imagesync.errors import BaseImageError, LayoutError
+from imagesync.image.layers.base_contents import read_base
 from imagesync.image.layers.compression import Gzip, blocks
 from imagesync.registry.archive import ImageArchive
 from imagesync.registry.image_source import SourceImage, open_image
 from imagesync.registry.manifest import LAYER, Descriptor
 from imagesync.registry.oci_image import OCIImage, compose_image
 from imagesync.registry.oci_layout import ImageLayout
-from imagesync.store.layout import IMAGES, LAYERS, PARTIAL, store_errors
+from imagesync.store.layout import IMAGES, LAYERS, store_errors
+from imagesync.store.store import Store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.core.progress import Progress
     from imagesync.engine.engine import Engine
 
@@ -44,7 +46,7 @@ def open_base(
     """Give the base image, whose layers can be read inside the block.
 
     Layers that aren't compressed, as those that an engine saves, are compressed once: the same layer always
-    becomes the same blob.
+    becomes the same blob. The contents of such an image are read before, and remembered.
 
     Parameters
     ----------
@@ -111,10 +113,7 @@ def _from_engine(
         # Pruned in part: it is saved again.
         image = None
     if image is None or not all(map(kept.has, image.manifest.layers)):
-        with store_errors(cache):
-            (cache / PARTIAL).mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache / PARTIAL) as folder:
-            path = Path(folder) / "image.tar"
+        with Store(cache).partial_file() as path:
             _save(engine, location.path, path, size=held.size, progress=progress)
             try:
                 with ImageArchive(path) as archive:
@@ -148,7 +147,10 @@ def _compressed(image: OCIImage, kept: ImageLayout, cache: Path, progress: Progr
             compressed[layer.digest] = _compress(image, layer, kept, cache)
             task.advance(layer.size)
     layers = [compressed.get(layer.digest, layer) for layer in image.manifest.layers]
-    return compose_image(image.config, layers, _Either(kept, image), annotations=image.manifest.annotations)
+    made = compose_image(image.config, layers, _Either(kept, image), annotations=image.manifest.annotations)
+    # Here nothing has to be uncompressed for it.
+    read_base(image, digest=made.digest, cache=cache, progress=progress)
+    return made
 
 
 def _compress(image: OCIImage, layer: Descriptor, kept: ImageLayout, cache: Path) -> Descriptor:

@@ -168,8 +168,17 @@ class Store:
     def begin(self) -> BlobWriter:
         """Return a writer for a new file; :meth:`commit` puts the file in its place."""
         with store_errors(self.root):
-            folder = self._folder(PARTIAL)
-            return BlobWriter(self.root, folder / f"{self._lease.token}.{os.urandom(8).hex()}")
+            return BlobWriter(self.root, self._partial())
+
+    @contextmanager
+    def partial_file(self) -> Iterator[Path]:
+        """Give the path of a file under way: it goes with the block, or after a kill with another process."""
+        with store_errors(self.root):
+            path = self._partial()
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
     def commit(self, writer: BlobWriter, *, filename: str, expected: str | None = None) -> StoredFile:
         """Return the file that was written; see :meth:`BlobWriter.commit` for the errors.
@@ -211,6 +220,9 @@ class Store:
         if not is_digest(digest) or not isinstance(filename, str):
             return None
         return self.open(digest, filename=filename, progress=progress)
+
+    def _partial(self) -> Path:
+        return self._folder(PARTIAL) / f"{self._lease.token}.{os.urandom(8).hex()}"
 
     def _folder(self, name: str) -> Path:
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)

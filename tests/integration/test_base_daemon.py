@@ -16,6 +16,7 @@ from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
 from imagesync.errors import BaseImageError
 from imagesync.image.base_source import open_base
+from imagesync.image.layers.base_contents import read_base
 from imagesync.registry.image_source import SourceImage
 from imagesync.registry.manifest import LAYER_GZIP, sha256
 from tests.engine_proxy import EngineProxy
@@ -49,6 +50,10 @@ def test_image_of_the_engine_is_a_base_whose_layers_are_compressed_once(
             (layer,) = base.image.manifest.layers
             assert layer.media_type == LAYER_GZIP
             assert sha256(b"".join(base.image.layers.read(layer))) == layer.digest
+            known = read_base(base.image, cache=cache, progress=SilentProgress())
+            assert known == read_base(base.image, cache=tmp_path / "anew", progress=SilentProgress())
+            assert known.tree.has_folder("bin")
+        assert [*(cache / "partial").glob("*")] == []
     # The same bytes each time; once for each cache folder.
     assert base.digest
     saved = [request for request in proxy.requests if request.endswith("/get")]

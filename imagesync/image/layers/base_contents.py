@@ -99,8 +99,13 @@ class BaseContents:
         return f"/{found[-1]}" if found else "/bin/sh"
 
 
-def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseContents:
+def read_base(image: OCIImage, *, cache: Path, progress: Progress, digest: str = "") -> BaseContents:
     """Return the contents of a base image, remembered by its digest, or from its layers.
+
+    Parameters
+    ----------
+    digest
+        By which they are remembered, if *image* has the layers of the base image in another form.
 
     Raises
     ------
@@ -109,7 +114,8 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
     ImagesyncError
         The image can't be read where it is.
     """
-    known = recall_base(image.digest, cache)
+    digest = digest or image.digest
+    known = recall_base(digest, cache)
     if known is not None:
         return _from_json(known)
     scan = _Scan()
@@ -124,7 +130,7 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress) -> BaseConten
                 ) from error
             task.advance(layer.size)
     found = scan.contents(image.config.container.variables.get("PATH", _DEFAULT_PATH))
-    write_cache(_cache_file(cache, image.digest), _to_json(found), key=_FORMAT)
+    write_cache(_cache_file(cache, digest), _to_json(found), key=_FORMAT)
     return found
 
 

@@ -53,6 +53,13 @@ def test_wrong_digest_is_refused_and_nothing_kept(store: Store) -> None:
     assert [*(store.root / "partial").iterdir()] == []
 
 
+def test_file_under_way_goes_with_its_block(store: Store) -> None:
+    with store.partial_file() as path:
+        path.write_bytes(CONTENT)
+        assert path.parent == store.root / "partial"
+    assert [*(store.root / "partial").iterdir()] == []
+
+
 def test_interrupted_add_leaves_no_partial_file(store: Store) -> None:
     def chunks() -> object:
         yield b"half"
