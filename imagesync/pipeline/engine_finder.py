@@ -56,8 +56,9 @@ class EngineFinder:
         self._query: BackgroundCall[Lookup] | None = None
         self._registry = RegistrySearch(context, self._open_registry)
 
-    def query_in_background(self) -> None:
+    def query_in_background(self, *, for_image: bool = False) -> None:
         """Start to ask the engine for its images; an error is raised where the answer is needed."""
+        del for_image
         settings, environ = self._context.settings, self._context.environ
         self._query = BackgroundCall(
             lambda: look_up(find_endpoint(environ), base=settings.base, repository=settings.repository)

@@ -32,8 +32,14 @@ if TYPE_CHECKING:
 class ImageFinder(Protocol):
     """Finds the image of one build and its base image, and puts an image where it is wanted."""
 
-    def query_in_background(self) -> None:
-        """Start to look for images; an error is raised where the answer is needed."""
+    def query_in_background(self, *, for_image: bool = False) -> None:
+        """Start to look for images; an error is raised where the answer is needed.
+
+        Parameters
+        ----------
+        for_image
+            Whether an image will be found or built, for which the base image has to be read.
+        """
 
     def look_again(self) -> None:
         """Look for images anew: another build may have made the image meanwhile.

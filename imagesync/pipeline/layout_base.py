@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from imagesync.core.background import BackgroundCall
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import repository_of
 from imagesync.core.progress import Severity
@@ -209,10 +211,20 @@ class ChosenBase:
         self._base: LayoutBase | None = None
         self._python: StandalonePython | None = None
         self._takes_own = context.settings.python_source == "auto"
+        self._opening: BackgroundCall[LayoutBase] | None = None
         self._opened = ExitStack()
+        self._is_closed = False
+        self._guard = threading.Lock()
+
+    def open_in_background(self) -> None:
+        """Start to open the base image, unless the plan decides which it is; errors come where it is used."""
+        if self._root != DEFAULT_BASE:
+            self._opening = BackgroundCall(self._open)
 
     def close(self) -> None:
-        """Close the base image."""
+        """Close the base image; one that is being opened closes itself."""
+        with self._guard:
+            self._is_closed = True
         self._opened.close()
         self._base = None
 
@@ -226,11 +238,20 @@ class ChosenBase:
             It can't be had, or an environment can't be put on it.
         """
         if self._base is None:
-            cached = self._open_cached()
-            opened = open_layout_base(self._root, self._context, digest=self._digest, cached=cached)
-            base = self._opened.enter_context(opened)
+            opening, self._opening = self._opening, None
+            base = self._open() if opening is None else opening.result()
             self._base = base if self._python is None else base.with_python(self._python)
         return self._base
+
+    def _open(self) -> LayoutBase:
+        with ExitStack() as stack:
+            cached = self._open_cached()
+            opened = open_layout_base(self._root, self._context, digest=self._digest, cached=cached)
+            base = stack.enter_context(opened)
+            with self._guard:
+                if not self._is_closed:
+                    self._opened.push(stack.pop_all())
+        return base
 
     @property
     def inputs(self) -> BaseInputs:
@@ -248,7 +269,7 @@ class ChosenBase:
         takes_own = self._takes_own and not for_lock
         if takes_own and (found := find_standalone(plan.python)) and (own := self._own_python(found, plan)):
             context.progress.line(f"The image gets the environment's own Python: {found.origin}.")
-            self._python, self._base = own, None
+            self._python, self._base = own, self.base.with_python(own)
             return
         if self._root != DEFAULT_BASE or not version:
             return

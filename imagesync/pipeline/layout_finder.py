@@ -143,8 +143,10 @@ class LayoutFinder:
         """Return the registries that images are fetched from and pushed to."""
         return LayoutRegistry(self._context, self.layout, self._labels)
 
-    def query_in_background(self) -> None:
-        """Do nothing: images of the layout are read one by one, by their names."""
+    def query_in_background(self, *, for_image: bool = False) -> None:
+        """Start to open the base image if it is needed; images are read one by one, by their names."""
+        if for_image:
+            self._chosen.open_in_background()
 
     def look_again(self) -> None:
         """Do nothing: the layout is read each time."""

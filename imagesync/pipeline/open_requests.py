@@ -128,9 +128,11 @@ def _open_request(
     context: Context, inputs_of: InputsOf, options: RequestOptions, *, is_one_of_several: bool = False
 ) -> Iterator[ImageRequest]:
     asked = open_finder(context, options.places, is_one_of_several=is_one_of_several)
-    asked.query_in_background()
-    inputs = inputs_of(asked)
-    with closing(answering_finder(asked, context, options.places)) as finder:
+    with ExitStack() as stack:
+        stack.enter_context(closing(asked))
+        asked.query_in_background(for_image=True)
+        inputs = inputs_of(asked)
+        finder = stack.enter_context(closing(answering_finder(asked, context, options.places)))
         if is_one_of_several and isinstance(finder, EngineFinder) and not options.push:
             raise UsageError(
                 "A container engine keeps no index, so images for several platforms are pushed.",

@@ -83,6 +83,7 @@ def verify_build(
             again = _context_of(image, context, cache)
             digest = labels.get(BASE_DIGEST, "") if labels.get(BASE_NAME) else ""
             with closing(LayoutFinder(again, base_digest=digest, announces=False)) as finder:
+                finder.query_in_background(for_image=True)
                 inputs = inputs_of(again, finder)
                 finder.check_usable()
                 request = ImageRequest(
