@@ -124,6 +124,9 @@ class EngineBuilder:
         """Return the wheels of local packages."""
         return LocalWheels(self.inputs, self.sources, self.target)
 
+    def lock_in_background(self) -> None:
+        """Do nothing: most builds find their packages image, whose lock is known."""
+
     @property
     def made_inputs(self) -> BuildInputs:
         """Return the inputs with all files that went into the local wheels."""

@@ -23,6 +23,9 @@ class ImageBuilder(Protocol):
     def lock(self) -> Lock:
         """Return the exact artifact of each package; indexes and channels are asked for it, if need be."""
 
+    def lock_in_background(self) -> None:
+        """Start to lock, if it will be needed; an error is raised where the lock is used."""
+
     @property
     def made_inputs(self) -> BuildInputs:
         """Return the inputs with all files that went into the local wheels, which are made first."""

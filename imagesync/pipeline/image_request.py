@@ -163,6 +163,7 @@ class ImageRequest:
         check_conda_installer(inputs.plan, context.settings)
         builder = self.builder(inputs, finder.base_image(inputs.plan, subject=inputs.subject))
         builder.refuse_failing_imports()
+        builder.lock_in_background()
         image, is_published = self._find(builder.made_inputs, builder.planned_hash())
         if image is not None:
             return image, is_published

@@ -7,6 +7,9 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from uv import find_uv_bin
+
+from imagesync.core.background import BackgroundCall
 from imagesync.core.image_location import parse_location
 from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError
@@ -130,7 +133,20 @@ class LayerBuilder:
     @cached_property
     def lock(self) -> Lock:
         """Return the exact artifact of each package; indexes and channels are asked for it, if need be."""
+        if "_locking" in self.__dict__:
+            return self._locking.result()
         return self.inputs.lock(self.base, self.sources)
+
+    def lock_in_background(self) -> None:
+        """Start to lock while local wheels are made; an error is raised where the lock is needed."""
+        if "lock" not in self.__dict__:
+            _ = self._locking
+
+    @cached_property
+    def _locking(self) -> BackgroundCall[Lock]:
+        sources = self.sources
+        find_uv_bin()  # loads sysconfig, which two threads can't do at once
+        return BackgroundCall(lambda: self.inputs.lock(self.base, sources))
 
     @cached_property
     def wheels(self) -> LocalWheels:
