@@ -42,7 +42,8 @@ _COMMANDS = {
     "lock": "Lock again, with a full cache",
     "lock-arm64": "Lock for Linux on arm64, with a full cache",
 }
-_SHORT = ("imagesync", "imagesync, no engine", "Docker, pip", "Docker, uv")
+_OURS = ("imagesync", "imagesync, no engine")
+_SHORT = (*_OURS, "Docker, pip", "Docker, uv")
 
 Runs = Mapping[tuple[str, str], Mapping[str, list[Run]]]
 
@@ -93,17 +94,7 @@ def _by_contender(results: Sequence[Result]) -> Runs:
 def _report(
     runs: Runs, results: Sequence[Result], sessions: Mapping[str, dict[str, Any]], *, plotted: str
 ) -> Iterator[str]:
-    used = sorted({result.session for result in results})
-    machines = [sessions[session] for session in used if session in sessions]
-    if machines:
-        last = machines[-1]
-        named = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
-        machine = last["machine"]
-        loads = [float(entry["machine"]["load"]) for entry in machines]
-        yield (
-            f"{used[0][:10]}: {machine['cpu']}, {machine['cores']} cores, {machine['system']}, Python "
-            f"{machine['python']}; load before the sessions {min(loads):.2f} to {max(loads):.2f}. {named}."
-        )
+    yield from _machines(results, sessions)
     if plotted:
         yield f"\n![{_description(runs, plotted)}](benchmarks.svg)\n"
         if _has_others(runs, plotted):
@@ -128,6 +119,29 @@ def _report(
         yield from _growth(runs)
 
 
+def _machines(results: Sequence[Result], sessions: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield for each machine what was measured on it, then the versions of what is compared."""
+    found: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        if result.session in sessions:
+            machine = sessions[result.session]["machine"]
+            key = tuple(machine[name] for name in ("cpu", "cores", "system", "python"))
+            found.setdefault(key, []).append(result)
+    for (cpu, cores, system, python), measured in found.items():
+        growth = [result for result in measured if result.figure.startswith("growth")]
+        sizes = {result.size for result in measured if result not in growth}
+        names = [*filter(sizes.__contains__, SIZES), *(["growth"] if growth else [])]
+        used = sorted({result.session for result in measured})
+        loads = [float(sessions[session]["machine"]["load"]) for session in used]
+        yield (
+            f"{', '.join(names)}: {used[-1][:10]}, {cpu}, {cores} cores, {system}, Python {python}; "
+            f"load before the sessions {min(loads):.2f} to {max(loads):.2f}.\n"
+        )
+    last = max((result.session for result in results if result.session in sessions), default=None)
+    if last is not None:
+        yield f"{', '.join(f'{name} {version}' for name, version in sessions[last]['versions'].items())}."
+
+
 def _commands(runs: Runs, size: str, figures: Sequence[str]) -> Iterator[str]:
     yield _row("", "seconds", "imagesync is", "processor, s", "memory, MB", "read, MB", "files opened")
     yield _row(*["---"] * 7)
@@ -148,19 +162,23 @@ def _commands(runs: Runs, size: str, figures: Sequence[str]) -> Iterator[str]:
 
 def _images(runs: Runs, size: str, works: Sequence[str]) -> Iterator[str]:
     yield _row(
-        *("", "build, s", "imagesync is", "processor, s", "memory, MB", "to the engine, MB (requests)"),
-        *("layers", "push, s", "pushed, MB (requests)"),
+        *("", "build, s", "imagesync is", "without an engine it is", "processor, s", "memory, MB"),
+        *("to the engine, MB (requests)", "layers", "push, s", "pushed, MB (requests)"),
     )
-    yield _row(*["---"] * 9)
+    yield _row(*["---"] * 10)
     for work in works:
         contenders = runs[work, size]
-        yield _row(f"**{_TITLES[work]}**", *[""] * 8)
-        for name, measured, compared in _beside_ours(contenders):
+        yield _row(f"**{_TITLES[work]}**", *[""] * 9)
+        for name, measured in contenders.items():
+            compared = [
+                "" if name in _OURS or ours not in contenders else _compared(contenders[ours], measured)
+                for ours in _OURS
+            ]
             pushes = runs.get((f"{work}, push", size), {}).get(name, [])
             yield _row(
                 name,
                 _spread(measured),
-                compared,
+                *compared,
                 _median(measured, lambda run: run.cpu, "{:.1f}"),
                 _megabytes(measured, lambda run: run.memory),
                 _bytes_and_requests(measured, "engine"),
@@ -242,6 +260,8 @@ def _row(*cells: str) -> str:
 def _spread(measured: Sequence[Run]) -> str:
     seconds = [run.seconds for run in measured]
     middle = statistics.median(seconds)
+    if len(seconds) == 1:
+        return f"{middle:.2f}"
     return f"{middle:.2f} ({min(seconds):.2f} to {max(seconds):.2f})"
 
 
