@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import ipaddress
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -256,7 +258,12 @@ def test_push_check_fails_for_a_read_only_user(
 @pytest.fixture(scope="module")
 def bridge(engine: docker.DockerClient) -> str:
     """Return an address of this machine that isn't loopback."""
-    return engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Gateway"]
+    # An engine that has made its bridge itself doesn't say which address that has.
+    subnet = ipaddress.ip_network(engine.networks.get("bridge").attrs["IPAM"]["Config"][0]["Subnet"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((str(subnet[-2]), 9))  # nothing is sent
+        address: str = probe.getsockname()[0]
+    return address
 
 
 def test_certificates_in_certs_d_are_trusted(
