@@ -17,8 +17,9 @@ import pytest
 from distributed import Client
 
 import imagesync
+from imagesync.cluster.agreement import liveness
 from imagesync.cluster.agreement.synced import Synced
-from imagesync.errors import MismatchWarning
+from imagesync.errors import ClusterError, MismatchWarning
 from imagesync.session import Session
 from tests.commands import BIN
 from tests.environments import run
@@ -273,3 +274,39 @@ def test_worker_is_not_restarted_that_tasks_are_pinned_to(
         assert "1 task may run on these workers alone, by workers=" in str(synced)
         assert client.submit(elder.count, basket, pure=False).result() == 1
         del basket
+
+
+def test_worker_and_scheduler_that_are_stopped_are_named(
+    engine: docker.DockerClient,
+    dask_project: DaskProject,
+    session: Session,
+    elder: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with (
+        imagesync.DockerCluster(
+            image=dask_project.reference, n_workers=2, nthreads=1, session=session, check=False
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        dask_project.edited(10),
+    ):
+        client.wait_for_workers(2, timeout=90)
+        assert cluster.scheduler is not None
+        addresses = {each["name"]: address for address, each in client.scheduler_info()["workers"].items()}
+        stopped = {
+            f"The worker {addresses[0]} hasn't answered": cluster.workers[0].container,
+            "The scheduler hasn't answered": cluster.scheduler.container,
+        }
+        for message, container in stopped.items():
+            engine.api.pause(container)
+            try:
+                with monkeypatch.context() as hurried:
+                    hurried.setattr(liveness, "EVERY", 1.0)
+                    hurried.setattr(liveness, "PATIENCE", 8.0)
+                    with pytest.raises(ClusterError) as caught:
+                        imagesync.sync(client, session=session)
+            finally:
+                engine.api.unpause(container)
+            assert message in caught.value.message
+        assert imagesync.sync(client, session=session).comparison.matches
+        assert picked(client, elder) == [10, 20, 30]
