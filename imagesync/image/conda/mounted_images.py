@@ -13,6 +13,7 @@ from dataclasses import replace
 from threading import Event
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.lookup import images_of
 from imagesync.errors import EngineError
@@ -100,7 +101,7 @@ def archive_images(
     EngineError
         The engine doesn't answer, or refuses them.
     """
-    present = _present(engine)
+    present = _present(engine, platform)
     chosen: dict[str, frozenset[str]] = {}
     to_send: list[list[StoredFile]] = []
     # Separately, because bytecode differs between versions of Python, and an engine imports two at once.
@@ -143,12 +144,19 @@ def choose(
     return chosen, list(left.values())
 
 
-def _present(engine: Engine) -> dict[str, frozenset[str]]:
-    """Return the keys of each image's files, by its reference."""
+def _present(engine: Engine, platform: Platform) -> dict[str, frozenset[str]]:
+    """Return the keys of each image's files, by its reference; a build mounts images of its platform only."""
     return {
-        f"{ARCHIVES_REPOSITORY}:{image.tags[0]}": frozenset(image.labels.get(Label.ARCHIVES, "").split())
+        f"{ARCHIVES_REPOSITORY}:{image.tags[0]}": frozenset(keys.split())
         for image in images_of(engine.endpoint, ARCHIVES_REPOSITORY)
+        if image.tags[0] == _archives_tag(keys := image.labels.get(Label.ARCHIVES, ""), platform)
     }
+
+
+def _archives_tag(keys: str, platform: Platform) -> str:
+    """Return a tag for an image of files by their keys, which has the files of another platform's image."""
+    inputs = keys if platform == DEFAULT_PLATFORM else f"{platform} {keys}"
+    return hashlib.sha256(inputs.encode()).hexdigest()[:_TAG_DIGITS]
 
 
 def _send(
@@ -179,13 +187,18 @@ def _make(
     """Make an image of files, and return its reference and its keys."""
     by_key = {archive_key(file): file for file in files}
     keys = " ".join(sorted(by_key))
-    reference = f"{ARCHIVES_REPOSITORY}:{hashlib.sha256(keys.encode()).hexdigest()[:_TAG_DIGITS]}"
+    reference = f"{ARCHIVES_REPOSITORY}:{_archives_tag(keys, platform)}"
     content = [
         ContextFile(f"{key}/{file.filename}", file.path, file.size) for key, file in sorted(by_key.items())
     ]
     size = sum(file.size for file in content)
     pieces = _counted(stream_files(content), task, size, cancelled)
     engine.import_archive(pieces, reference, labels={Label.ARCHIVES: keys}, platform=platform.name)
+    image = engine.inspect(reference)
+    if image is not None and not platform.is_platform_of(image.platform):
+        # Docker 20.10 gives what it imports its own architecture, and a build would pull the image.
+        engine.remove(reference)
+        raise EngineError(f"The engine imports no image for {platform}.")
     return reference, frozenset(by_key)
 
 
