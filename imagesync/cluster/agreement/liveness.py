@@ -25,16 +25,18 @@ PATIENCE: Final = 60.0
 _T = TypeVar("_T")
 
 
-def silent(part: str) -> ClusterError:
+def silent(part: str, seconds: float | None = None) -> ClusterError:
     """Return the error for a part of a cluster that stopped answering.
 
     Parameters
     ----------
     part
         The subject of the message, such as "The scheduler".
+    seconds
+        How long it hasn't answered; :data:`PATIENCE` by default.
     """
     return ClusterError(
-        f"{part} hasn't answered for {PATIENCE:.0f} s.",
+        f"{part} hasn't answered for {PATIENCE if seconds is None else seconds:.0f} s.",
         hint="A container that is paused, or a machine that hangs, doesn't answer: continue or remove it, and"
         " try again.",
     )
@@ -53,19 +55,33 @@ async def while_answering(client: Client, work: Coroutine[Any, Any, _T]) -> _T:
     Raises
     ------
     ClusterError
-        The scheduler hasn't answered for :data:`PATIENCE` seconds, or hasn't heard of a worker for that long.
+        The scheduler hasn't answered for :data:`PATIENCE` seconds, or hasn't heard of a worker for that long;
+        for half of it where *work* has failed meanwhile.
     """
     working, watching = asyncio.ensure_future(work), asyncio.ensure_future(_await_silence(client))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise watching.result()
+        if (error := working.exception()) and (reason := await _reason(client)):
+            raise reason from error
         return working.result()
     finally:
         working.cancel()
         watching.cancel()
         # A connection to somebody who reads nothing may not even close.
         await asyncio.wait((working, watching), timeout=1)
+
+
+async def _reason(client: Client) -> ClusterError | None:
+    """Return the error for a silent worker, to which Dask itself gave up connecting; ``None`` without any."""
+    question = client.run_on_scheduler(Remote("heartbeats", "silences"))
+    try:
+        silences: dict[str, float] = await asyncio.wait_for(question, 5)
+    except Exception:  # the error of the work tells more
+        return None
+    gone = {address: seconds for address, seconds in silences.items() if seconds > PATIENCE / 2}
+    return silent(_subject(*sorted(gone)), min(gone.values())) if gone else None
 
 
 async def _await_silence(client: Client) -> ClusterError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -54,3 +55,24 @@ def test_stopped_worker_and_scheduler_are_given_up(
                     client.sync(query_members, client)
             finally:
                 os.kill(stopped, signal.SIGCONT)
+
+
+def test_worker_that_the_work_has_given_up_is_named(
+    scheduler: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail_after(silence: float) -> None:
+        await asyncio.sleep(silence)
+        raise OSError("Timed out trying to connect")
+
+    with Client(scheduler_file=scheduler[1], timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=60)
+        ((address, worker),) = client.run(os.getpid).items()
+        monkeypatch.setattr(liveness, "PATIENCE", 8.0)
+        with pytest.raises(OSError, match="Timed out"):
+            client.sync(liveness.while_answering, client, fail_after(0))
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with pytest.raises(ClusterError, match=rf"The worker {address} hasn't answered for \d s"):
+                client.sync(liveness.while_answering, client, fail_after(6))
+        finally:
+            os.kill(worker, signal.SIGCONT)
