@@ -14,6 +14,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.hostile.servers import World, make_world
+from tests.integration.conftest import (  # noqa: F401  fixtures
+    base_python,
+    dask_cluster,
+    dask_project,
+    engine,
+    root_image,
+)
 
 # `make hostile` tries more, and other things each time; `make test` the same few each time.
 IS_CAMPAIGN: Final = os.environ.get("IMAGESYNC_HOSTILE") == "campaign"
