@@ -73,11 +73,17 @@ async def while_answering(client: Client, work: Coroutine[Any, Any, _T]) -> _T:
         await asyncio.wait((working, watching), timeout=1)
 
 
+async def _silences(client: Client, timeout: float) -> dict[str, float]:
+    """Return the seconds since each worker was heard of, as the scheduler says within *timeout* seconds."""
+    question = client.run_on_scheduler(Remote("heartbeats", "silences"))
+    found: dict[str, float] = await asyncio.wait_for(question, timeout)
+    return found
+
+
 async def _reason(client: Client) -> ClusterError | None:
     """Return the error for a silent worker, to which Dask itself gave up connecting; ``None`` without any."""
-    question = client.run_on_scheduler(Remote("heartbeats", "silences"))
     try:
-        silences: dict[str, float] = await asyncio.wait_for(question, 5)
+        silences = await _silences(client, 5)
     except Exception:  # the error of the work tells more
         return None
     gone = {address: seconds for address, seconds in silences.items() if seconds > PATIENCE / 2}
@@ -89,10 +95,8 @@ async def _await_silence(client: Client) -> ClusterError:
     answered = time.monotonic()
     while True:
         await asyncio.sleep(EVERY)
-        question = client.run_on_scheduler(Remote("heartbeats", "silences"))
         try:
-            left = max(0.0, answered + PATIENCE - time.monotonic())
-            silences = await asyncio.wait_for(question, left)
+            silences = await _silences(client, max(0.0, answered + PATIENCE - time.monotonic()))
         except Exception:  # whatever is wrong with the connection: it may come back
             if time.monotonic() >= answered + PATIENCE - 1:
                 return silent("The scheduler")
