@@ -16,7 +16,7 @@ from imagesync.engine.abandoned import remove_abandoned
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
 from imagesync.engine.client import connect, engine_errors, is_podman, parse_time
-from imagesync.engine.fragile_builds import LOST_LAYER, has_lost_layer
+from imagesync.engine.fragile_builds import LOST_LAYER, MEND_CACHE, has_lost_layer
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
 from imagesync.engine.images import EngineImage, ListedImage, engine_image, with_algorithm
 from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
@@ -308,10 +308,12 @@ class Engine:
         try:
             return self.build(stream_files(files), request, progress=progress)
         except BuildError as error:
-            if request.no_cache or not has_lost_layer(error):
+            if not has_lost_layer(error):
                 raise
+            if request.no_cache:  # an image that the Dockerfile builds on has the layer
+                raise BuildError(error.message, hint=MEND_CACHE) from error
         progress.line(LOST_LAYER)
-        return self.build(stream_files(files), replace(request, no_cache=True), progress=progress)
+        return self.build_files(files, replace(request, no_cache=True), progress=progress)
 
     def build_dockerfile(
         self,

@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 _FIXED = "1.42"
 """The API of Docker 23."""
 _LOST_LAYER_ERROR = re.compile(r"failed to prepare .*/committed: no such file or directory")
-LOST_LAYER = (
-    "The engine's build cache has lost a layer: building without the cache."
-    " `docker builder prune` mends the cache."
-)
+MEND_CACHE = "`docker builder prune` mends the cache."
+LOST_LAYER = f"The engine's build cache has lost a layer: building without the cache. {MEND_CACHE}"
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 _PING_SECONDS = 10
 _CANCELLING = "Cancelling when this step has ended; once more to cancel at once"

@@ -133,14 +133,11 @@ class LayerBuilder:
     @cached_property
     def lock(self) -> Lock:
         """Return the exact artifact of each package; indexes and channels are asked for it, if need be."""
-        if "_locking" in self.__dict__:
-            return self._locking.result()
-        return self.inputs.lock(self.base, self.sources)
+        return self._locking.result()
 
     def lock_in_background(self) -> None:
         """Start to lock while local wheels are made; an error is raised where the lock is needed."""
-        if "lock" not in self.__dict__:
-            _ = self._locking
+        _ = self._locking
 
     @cached_property
     def _locking(self) -> BackgroundCall[Lock]:

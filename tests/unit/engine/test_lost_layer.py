@@ -58,6 +58,11 @@ def test_build_that_meets_a_lost_layer_runs_again_without_the_cache() -> None:
 @pytest.mark.parametrize(("no_cache", "builds"), [(False, [True, False]), (True, [False])])
 def test_layer_lost_without_the_cache_too_is_an_error(*, no_cache: bool, builds: list[bool]) -> None:
     request = BuildRequest("none", "linux/amd64", no_cache=no_cache)
-    with BrokenCache(always=True) as server, Engine(server.endpoint) as engine, pytest.raises(BuildError):
+    with (
+        BrokenCache(always=True) as server,
+        Engine(server.endpoint) as engine,
+        pytest.raises(BuildError, match="committed: no such file") as raised,
+    ):
         engine.build_dockerfile("FROM scratch\n", request, progress=RecordedLines())
+    assert raised.value.hint == "`docker builder prune` mends the cache."
     assert server.cached_builds == builds
