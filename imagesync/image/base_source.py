@@ -18,8 +18,9 @@ from imagesync.image.layers.compression import Gzip, blocks
 from imagesync.registry.archive import ImageArchive
 from imagesync.registry.image_source import SourceImage, open_image
 from imagesync.registry.manifest import LAYER, Descriptor
-from imagesync.registry.oci_image import OCIImage, compose_image
+from imagesync.registry.oci_image import BlobSource, OCIImage, compose_image
 from imagesync.registry.oci_layout import ImageLayout
+from imagesync.registry.transfer import CountedBlobs
 from imagesync.store.layout import IMAGES, LAYERS, store_errors
 from imagesync.store.store import Store
 
@@ -143,17 +144,17 @@ def _compressed(image: OCIImage, kept: ImageLayout, cache: Path, progress: Progr
     compressed: dict[str, Descriptor] = {}
     total = sum(layer.size for layer in plain)
     with progress.task("Compressing the base image", total=total, unit="bytes") as task:
+        layers = CountedBlobs(image.layers, task.advance)
         for layer in dict.fromkeys(plain):
-            compressed[layer.digest] = _compress(image, layer, kept, cache)
-            task.advance(layer.size)
-    layers = [compressed.get(layer.digest, layer) for layer in image.manifest.layers]
-    made = compose_image(image.config, layers, _Either(kept, image), annotations=image.manifest.annotations)
+            compressed[layer.digest] = _compress(layers, layer, kept, cache)
+    found = [compressed.get(layer.digest, layer) for layer in image.manifest.layers]
+    made = compose_image(image.config, found, _Either(kept, image), annotations=image.manifest.annotations)
     # Here nothing has to be uncompressed for it.
     read_base(image, digest=made.digest, cache=cache, progress=progress)
     return made
 
 
-def _compress(image: OCIImage, layer: Descriptor, kept: ImageLayout, cache: Path) -> Descriptor:
+def _compress(layers: BlobSource, layer: Descriptor, kept: ImageLayout, cache: Path) -> Descriptor:
     compression = Gzip()
     path = cache_path(cache / LAYERS, "compressed layer", layer.digest, compression.identity)
     known = read_cache(path, key=_FORMAT)
@@ -161,9 +162,7 @@ def _compress(image: OCIImage, layer: Descriptor, kept: ImageLayout, cache: Path
         found = Descriptor(compression.media_type, known["digest"], known["size"])
         if kept.has(found):
             return found
-    found = kept.add_chunks(
-        map(compression.compress, blocks(image.layers.read(layer))), compression.media_type
-    )
+    found = kept.add_chunks(map(compression.compress, blocks(layers.read(layer))), compression.media_type)
     write_cache(path, {"digest": found.digest, "size": found.size}, key=_FORMAT)
     return found
 

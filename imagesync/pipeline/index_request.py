@@ -107,7 +107,8 @@ class IndexRequest:
             images = [(platform, image.images[platform.name]) for platform, _ in self._sorted]
             stored = [self.requests[platform].finder.stored(each) for platform, each in images]
             index = self._index(images, image.environment_hash)
-            write_index(place, index, stored, reference=image.reference)
+            progress = self._first.context.progress
+            write_index(place, index, stored, reference=image.reference, progress=progress)
 
     def attest(self, image: Image) -> None:
         """Attach SBOM and provenance to each image in its registry."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import split_reference
+from imagesync.core.progress import slow_task
 from imagesync.errors import UsageError
 from imagesync.registry.archive import write_docker_archive, write_index_archive, write_oci_archive
 from imagesync.registry.oci_layout import ImageLayout
+from imagesync.registry.transfer import CountedBlobs
 
 if TYPE_CHECKING:
+    from imagesync.core.progress import Progress
     from imagesync.pipeline.context import Context
     from imagesync.registry.manifest import Index
     from imagesync.registry.oci_image import OCIImage
@@ -80,20 +84,24 @@ def write_output(
     LayoutError, EngineError
         It can't be written.
     """
-    _, tag = split_reference(reference)
-    if output.kind == "oci":
-        ImageLayout(Path(output.path)).put(image, name=output.name or tag)
-    elif output.kind == "oci-archive":
-        write_oci_archive(image, Path(output.path), name=output.name or tag)
-    elif output.kind == "docker-archive":
-        names = (output.name,) if output.name else (reference, *tags)
-        write_docker_archive(image, Path(output.path), references=names)
-    elif output.kind == "docker":
+    if output.kind == "docker":
         with context.open_engine() as engine:
             engine.load(image, references=(reference, *tags), progress=context.progress)
+        return
+    name = output.name or split_reference(reference)[1]
+    with _counted(output, [image], context.progress) as (counted,):
+        if output.kind == "oci":
+            ImageLayout(Path(output.path)).put(counted, name=name)
+        elif output.kind == "oci-archive":
+            write_oci_archive(counted, Path(output.path), name=name)
+        elif output.kind == "docker-archive":
+            names = (output.name,) if output.name else (reference, *tags)
+            write_docker_archive(counted, Path(output.path), references=names)
 
 
-def write_index(output: Output, index: Index, images: Sequence[OCIImage], *, reference: str) -> None:
+def write_index(
+    output: Output, index: Index, images: Sequence[OCIImage], *, reference: str, progress: Progress
+) -> None:
     """Write *index* and its *images* to a folder or an archive; each layer once.
 
     Raises
@@ -102,7 +110,16 @@ def write_index(output: Output, index: Index, images: Sequence[OCIImage], *, ref
         It can't be written.
     """
     name = output.name or split_reference(reference)[1]
-    if output.kind == "oci":
-        ImageLayout(Path(output.path)).put_index(index, name=name, images=images)
-    elif output.kind == "oci-archive":
-        write_index_archive(index, images, Path(output.path), name=name)
+    with _counted(output, images, progress) as counted:
+        if output.kind == "oci":
+            ImageLayout(Path(output.path)).put_index(index, name=name, images=counted)
+        elif output.kind == "oci-archive":
+            write_index_archive(index, counted, Path(output.path), name=name)
+
+
+@contextmanager
+def _counted(output: Output, images: Sequence[OCIImage], progress: Progress) -> Iterator[list[OCIImage]]:
+    """Give *images* in a form that shows how much of their layers is written, if that takes long."""
+    total = sum(image.size for image in images)
+    with slow_task(progress, f"Writing {output.path}", total=total, unit="bytes") as task:
+        yield [replace(image, layers=CountedBlobs(image.layers, task.advance)) for image in images]

@@ -25,7 +25,7 @@ from imagesync.registry.manifest import Descriptor, Index, parse_manifest
 from imagesync.registry.oci_image import BlobSource, OCIImage, load_image, read_document
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.repository import Repository
-from imagesync.registry.transfer import Stoppable, in_parallel
+from imagesync.registry.transfer import CountedBlobs, Stoppable, in_parallel
 
 
 @dataclass(frozen=True)
@@ -180,15 +180,10 @@ def fetch_layers(
         return
     label = f"Fetching {counted(len(missing), 'layer')} of {subject}"
     with progress.task(label, total=sum(layer.size for layer in missing), unit="bytes") as task:
-        blobs = Stoppable(image.layers)
+        blobs = Stoppable(CountedBlobs(image.layers, task.advance))
 
         def fetch(layer: Descriptor) -> None:
-            def chunks() -> Iterator[bytes]:
-                for chunk in blobs.read(layer):
-                    yield chunk
-                    task.advance(len(chunk))
-
-            layout.copy(layer, chunks())
+            layout.copy(layer, blobs.read(layer))
 
         in_parallel(fetch, sorted(missing, key=lambda layer: -layer.size), stop=blobs.stop)
 

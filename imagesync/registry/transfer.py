@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
+from dataclasses import dataclass
 from typing import TypeVar
 
 from imagesync.core.worker_pool import WorkerPool
@@ -33,6 +34,28 @@ class Stoppable:
             if self._stopped.is_set():
                 raise RegistryError("stopped, because another transfer failed")
             yield chunk
+
+
+@dataclass(frozen=True)
+class CountedBlobs:
+    """A source of blobs that tells how much of them is read.
+
+    Parameters
+    ----------
+    blobs
+        Where they are read.
+    count
+        Called with the size of each chunk.
+    """
+
+    blobs: BlobSource
+    count: Callable[[int], None]
+
+    def read(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Yield the content of a blob in chunks."""
+        for chunk in self.blobs.read(descriptor):
+            yield chunk
+            self.count(len(chunk))
 
 
 def in_parallel(

@@ -23,6 +23,7 @@ from imagesync.image.layers.entries import FolderAttributes
 from imagesync.image.layers.folder_tree import FolderTree
 from imagesync.image.layers.layer_stream import damage_of, layer_members
 from imagesync.image_layout import PREFIX
+from imagesync.registry.transfer import CountedBlobs
 from imagesync.store.layout import LAYERS
 
 if TYPE_CHECKING:
@@ -120,15 +121,15 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress, digest: str =
         return _from_json(known)
     scan = _Scan()
     with progress.task("Reading the base image", total=image.size, unit="bytes") as task:
+        watched = replace(image, layers=CountedBlobs(image.layers, task.advance))
         for layer in image.manifest.layers:
             try:
-                scan.add_layer(layer_members(image, layer))
-            except damage_of(layer) as error:
+                scan.add_layer(layer_members(watched, layer))
+            except damage_of(layer) as error:  # noqa: PERF203 (an attempt is a layer)
                 raise BaseImageError(
                     f"The layer {layer.digest} of the base image can't be read: {error}.",
                     hint="Name another image with --base.",
                 ) from error
-            task.advance(layer.size)
     found = scan.contents(image.config.container.variables.get("PATH", _DEFAULT_PATH))
     write_cache(_cache_file(cache, digest), _to_json(found), key=_FORMAT)
     return found
