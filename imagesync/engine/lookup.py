@@ -9,19 +9,30 @@ from __future__ import annotations
 import http.client
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import quote
 
 from imagesync.core.credentials import redact
 from imagesync.core.image_reference import Reference, parse_reference
 from imagesync.core.strict_json import load_json
-from imagesync.engine.client import CERTIFICATES, can_speak_to, connect, engine_errors, open_connection
+from imagesync.engine.client import (
+    CERTIFICATES,
+    RUBBISH,
+    can_speak_to,
+    connect,
+    engine_errors,
+    open_connection,
+    unusable_answer,
+)
+from imagesync.engine.images import engine_image
 from imagesync.errors import EngineError
 
 if TYPE_CHECKING:
     from imagesync.engine.endpoint import Endpoint
+    from imagesync.engine.images import EngineImage
 
 ANSWER_TIMEOUT = 20.0
 """Seconds that a connected engine may take to list its images."""
-_OK: Final = 200
+_OK, _NOT_FOUND = 200, 404
 BASE_REPOSITORY: Final = "imagesync-base"
 """The repository of base images: root images with an interpreter and system packages."""
 PACKAGES_REPOSITORY: Final = "imagesync-packages"
@@ -122,6 +133,28 @@ def images_of(endpoint: Endpoint, repository: str) -> tuple[FoundImage, ...]:
     return tuple(_found_images(images, parse_reference(repository).names(podman=podman)))
 
 
+def inspect_image(endpoint: Endpoint, reference: str) -> EngineImage | None:
+    """Return the image of a reference or ID, or ``None`` if the engine has none; in one request.
+
+    Raises
+    ------
+    EngineNotFound, EngineError
+        As :func:`look_up`.
+    """
+    status, _, body = _ask(endpoint, f"/images/{quote(reference, safe='/:')}/json")
+    if status == _NOT_FOUND:
+        return None
+    action = f"look at the image {reference}"
+    try:
+        answer = load_json(body)
+        if status == _OK:
+            return engine_image(answer)
+        message = str(answer["message"])
+    except RUBBISH as error:
+        raise unusable_answer(action, error) from error
+    raise EngineError(f"The container engine failed to {action}: {redact(message)}")
+
+
 def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
     """Return the identity of a root image: its digest in the registry that it came from, else its ID.
 
@@ -147,10 +180,7 @@ def root_digest(image_id: str, digests: Sequence[str], reference: str) -> str:
 
 
 def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
-    if can_speak_to(endpoint):
-        status, server, body = _get(endpoint, "/images/json")
-    else:
-        status, server, body = _get_through_sdk(endpoint, "/images/json")
+    status, server, body = _ask(endpoint, "/images/json")
     try:
         answer = load_json(body)
     except ValueError:
@@ -165,6 +195,11 @@ def _list_images(endpoint: Endpoint) -> tuple[list[dict[str, Any]], bool]:
             hint="If that isn't a container engine, change or unset DOCKER_HOST or the Docker context.",
         )
     return answer, "libpod" in server.lower()
+
+
+def _ask(endpoint: Endpoint, path: str) -> tuple[int, str, bytes]:
+    """Return status, the header ``Server`` and the body of an answer."""
+    return _get(endpoint, path) if can_speak_to(endpoint) else _get_through_sdk(endpoint, path)
 
 
 def _is_image(entry: object) -> bool:

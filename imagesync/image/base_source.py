@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +11,7 @@ from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.image_location import ImageLocation
 from imagesync.core.limits import SILENCE
 from imagesync.core.platforms import Platform
-from imagesync.engine.lookup import root_digest
+from imagesync.engine.lookup import inspect_image, root_digest
 from imagesync.errors import BaseImageError, LayoutError
 from imagesync.image.layers.base_contents import read_base
 from imagesync.image.layers.compression import Gzip, blocks
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from imagesync.core.progress import Progress
-    from imagesync.engine.engine import Engine
+    from imagesync.engine.endpoint import Endpoint
 
 _FORMAT: Final = 1
 
@@ -40,7 +40,7 @@ def open_base(
     platform: Platform,
     cache: Path,
     progress: Progress,
-    open_engine: Callable[[], AbstractContextManager[Engine]],
+    find_endpoint: Callable[[], Endpoint],
     insecure: bool = False,
     timeout: float = SILENCE,
 ) -> Iterator[SourceImage]:
@@ -55,8 +55,8 @@ def open_base(
         That of the image.
     cache
         The cache folder: its layout keeps what was read from a registry or an engine.
-    open_engine
-        Opens the engine, for ``docker-daemon:``.
+    find_endpoint
+        Returns the endpoint of the engine, for ``docker-daemon:``.
     insecure
         Whether the registry is accepted without TLS.
     timeout
@@ -69,8 +69,7 @@ def open_base(
     """
     kept = ImageLayout(cache / IMAGES, is_cache=True)
     if location.transport == "docker-daemon":
-        with open_engine() as engine:
-            yield _from_engine(location, engine, kept, platform=platform, cache=cache, progress=progress)
+        yield _from_engine(location, find_endpoint(), kept, platform=platform, cache=cache, progress=progress)
         return
     with open_image(
         location,
@@ -87,14 +86,14 @@ def open_base(
 
 def _from_engine(
     location: ImageLocation,
-    engine: Engine,
+    endpoint: Endpoint,
     kept: ImageLayout,
     *,
     platform: Platform,
     cache: Path,
     progress: Progress,
 ) -> SourceImage:
-    held = engine.inspect(location.path)
+    held = inspect_image(endpoint, location.path)
     if held is None:
         raise BaseImageError(
             f"The engine has no image {location.path}.",
@@ -115,7 +114,7 @@ def _from_engine(
         image = None
     if image is None or not all(map(kept.has, image.manifest.layers)):
         with Store(cache).partial_file() as path:
-            _save(engine, location.path, path, size=held.size, progress=progress)
+            _save(endpoint, location.path, path, size=held.size, progress=progress)
             try:
                 with ImageArchive(path) as archive:
                     image = _compressed(archive.docker_image(), kept, cache, progress)
@@ -128,8 +127,14 @@ def _from_engine(
     return SourceImage(replace(image, layers=kept), str(location), digest)
 
 
-def _save(engine: Engine, reference: str, path: Path, *, size: int, progress: Progress) -> None:
-    with progress.task(f"Saving {reference}", total=size, unit="bytes") as task, path.open("wb") as file:
+def _save(endpoint: Endpoint, reference: str, path: Path, *, size: int, progress: Progress) -> None:
+    from imagesync.engine.engine import Engine
+
+    with (
+        Engine(endpoint) as engine,
+        progress.task(f"Saving {reference}", total=size, unit="bytes") as task,
+        path.open("wb") as file,
+    ):
         for chunk in engine.save(reference):
             with store_errors(path.parent):
                 file.write(chunk)

@@ -12,6 +12,7 @@ from imagesync.core.background import BackgroundCall
 from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import repository_of
 from imagesync.core.progress import Severity
+from imagesync.engine.endpoint import find_endpoint
 from imagesync.errors import BaseImageError
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
@@ -135,7 +136,7 @@ def open_layout_base(
         platform=context.platform,
         cache=cache,
         progress=progress,
-        open_engine=context.open_engine,
+        find_endpoint=lambda: find_endpoint(context.environ),
         timeout=context.settings.timeout,
     ) as source:
         budget = context.settings.max_layers

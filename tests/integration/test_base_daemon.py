@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from imagesync.core.image_location import parse_location
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import Endpoint
-from imagesync.engine.engine import Engine
 from imagesync.errors import BaseImageError
 from imagesync.image.base_source import open_base
 from imagesync.image.layers.base_contents import read_base
@@ -41,7 +39,7 @@ def test_image_of_the_engine_is_a_base_whose_layers_are_compressed_once(
             parse_location(f"docker-daemon:{name}", given_as="--base"),
             cache=cache,
             progress=SilentProgress(),
-            open_engine=partial(Engine, Endpoint(proxy.url, "the test")),
+            find_endpoint=lambda: Endpoint(proxy.url, "the test"),
             platform=LINUX_AMD64,
         )
 
