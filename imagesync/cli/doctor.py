@@ -9,19 +9,16 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.doctor_checks import (
-    Check,
-    cache_checks,
-    engine_checks,
-    environment_checks,
-    tool_checks,
-)
+from imagesync.cli.doctor_checks import Check, cache_checks, environment_checks, tool_checks
+from imagesync.cli.doctor_images import ask_engine, base_of_image, engine_checks, image_checks
 from imagesync.cli.options import format_option, session_of, settings_options
 from imagesync.cli.output import print_json
 from imagesync.cli.tables import Row, Section, Tone, print_sections
+from imagesync.core.background import BackgroundCall
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.core.text import counted
 from imagesync.core.worker_pool import WorkerPool
+from imagesync.pipeline.context import Context
 
 if TYPE_CHECKING:
     from imagesync.scan.environment import Environment
@@ -77,9 +74,15 @@ def diagnose(
     progress
         Where to report; nowhere by default.
     """
+    context = Context(settings, environ=environ)
+    scanned = BackgroundCall(scan)
+    asked = BackgroundCall(lambda: ask_engine(context))
     groups: tuple[Callable[[], Iterable[Check]], ...] = (
-        lambda: environment_checks(settings, environ, scan),
-        lambda: engine_checks(settings, environ),
+        lambda: environment_checks(
+            environ, scanned.result, lambda python: base_of_image(python, context, asked.result)
+        ),
+        lambda: engine_checks(context, asked.result),
+        lambda: image_checks(context, scanned.result, asked.result),
         lambda: cache_checks(settings, environ),
         lambda: tool_checks(settings, environ),
     )

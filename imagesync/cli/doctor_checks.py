@@ -1,4 +1,4 @@
-"""The checks of ``imagesync doctor``: environment, indexes, engine, registry, cache, tools."""
+"""The checks of ``imagesync doctor`` of what an image is made from: environment, indexes, cache, tools."""
 
 from __future__ import annotations
 
@@ -12,16 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.credentials import strip_credentials
-from imagesync.core.image_reference import parse_reference
 from imagesync.core.installation import own_installation
-from imagesync.core.platforms import DEFAULT_PLATFORM
-from imagesync.core.progress import SilentProgress
 from imagesync.core.text import format_size
 from imagesync.core.worker_pool import WorkerPool
-from imagesync.engine.client import connect, explanation
-from imagesync.engine.endpoint import Endpoint, find_endpoint
-from imagesync.engine.engine import Engine
-from imagesync.engine.lookup import look_up
 from imagesync.errors import ImagesyncError
 from imagesync.indexes.pypi.access import Access, Wording, get, open_session
 from imagesync.indexes.pypi.index_configuration import PYPI, IndexConfiguration
@@ -35,15 +28,13 @@ from imagesync.indexes.pypi.index_problems import (
 )
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
-from imagesync.pipeline.context import Context
-from imagesync.pipeline.registry_images import RegistryImages
 from imagesync.settings.bases import base_hint, well_known
 from imagesync.store.layout import default_cache_dir
 from imagesync.store.source import local_path
 from imagesync.store.store import Store
 
 if TYPE_CHECKING:
-    from imagesync.scan.environment import Environment
+    from imagesync.scan.environment import Environment, Interpreter
     from imagesync.settings.model import Settings
 
 Status = Literal["ok", "warning", "failed"]
@@ -51,9 +42,6 @@ Status = Literal["ok", "warning", "failed"]
 # An environment of 150 packages needs about 1 GB in the store: wheels, and bytecode.
 _ENOUGH_SPACE = 2_000_000_000
 _INDEX_SECONDS = 10.0
-_REGISTRY_SECONDS = 20
-# BuildKit speaks the protocol that builds need from this API version on (Docker Engine 18.09).
-_BUILDKIT_API = (1, 39)
 
 
 @dataclass(frozen=True)
@@ -82,31 +70,43 @@ class Check:
         return asdict(self)
 
 
-def _failed(name: str, error: ImagesyncError) -> Check:
+def failed(name: str, error: ImagesyncError) -> Check:
+    """Return the check that failed with *error*."""
     return Check(name, "failed", error.message, error.hint)
 
 
 def environment_checks(
-    settings: Settings, environ: Mapping[str, str], scan: Callable[[], Environment]
+    environ: Mapping[str, str],
+    scan: Callable[[], Environment],
+    base_of: Callable[[Interpreter], str | None],
 ) -> Iterator[Check]:
-    """Check the interpreter, and the indexes that its configuration names."""
+    """Check the interpreter, and the indexes that its configuration names.
+
+    Parameters
+    ----------
+    scan
+        Returns the environment, or raises why it can't be scanned.
+    base_of
+        Returns the base image whose Python the image of a venv gets; ``None`` if it gets the environment's.
+    """
     try:
         environment = scan()
         indexes = read_index_configuration(Path(environment.python.prefix), environ)
     except ImagesyncError as error:
-        yield _failed("interpreter", error)
+        yield failed("interpreter", error)
         return
     found = environment.python
     message = (
         f"{found.implementation} {found.version} in {found.prefix}, {len(environment.packages)} packages"
     )
-    expected = _python_of(settings.base)
+    base = None if environment.conda else base_of(found)
+    expected = None if base is None else _python_of(base)
     if found.implementation != "cpython":
         hint = "Use an environment of CPython: `python3 -m venv .venv`."
         yield Check("interpreter", "failed", f"{message}: images have CPython", hint)
-    elif expected is not None and expected != found.minor and not environment.conda:
+    elif expected is not None and expected != found.minor:
         hint = f"{base_hint(found.minor)}\nOr make an environment with Python {expected}."
-        yield Check("interpreter", "failed", f"{message}; the base {settings.base} has {expected}", hint)
+        yield Check("interpreter", "failed", f"{message}; the base {base} has {expected}", hint)
     else:
         yield Check("interpreter", "ok", message)
     yield from _index_checks(indexes, environ)
@@ -183,85 +183,6 @@ def _judge_answer(shown: str, status: int, project: str, wording: Wording) -> Ch
     return Check("index", "ok", f"{shown} answers")
 
 
-def engine_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
-    """Check the engine, and the registries of the base image and of the repository."""
-    try:
-        endpoint = find_endpoint(environ)
-        # First, because it soon gives up on an engine that accepts connections but never answers.
-        lookup = look_up(endpoint, base=settings.base, repository=settings.repository)
-        with Engine(endpoint) as engine:
-            info = engine.info()
-    except ImagesyncError as error:
-        yield _failed("engine", error)
-        yield Check("registry", "warning", "skipped: the engine pulls images")
-        return
-    platforms = Context(settings).platforms
-    message = f"{info.name} {info.version} at {endpoint.url} ({endpoint.origin})"
-    api = tuple(int(part) for part in info.api_version.split(".") if part.isdigit())
-    if info.name != "Podman" and api < _BUILDKIT_API:
-        hint = "Install Docker Engine 18.09 or later: https://docs.docker.com/engine/install/."
-        yield Check("engine", "failed", f"{message} has no BuildKit", hint)
-    elif not any(platform.is_platform_of(info.platform) for platform in platforms):
-        names = " and ".join(map(str, platforms))
-        hint = (
-            "It builds and runs them where it emulates that platform: `apt-get install qemu-user-static`, or "
-            "`docker run --privileged --rm tonistiigi/binfmt --install all`."
-        )
-        if DEFAULT_PLATFORM not in platforms and settings.builder != "docker":
-            hint = f"They are built without it. To run them here: {hint[0].lower()}{hint[1:]}"
-        yield Check("engine", "warning", f"{message} runs on {info.platform}, images are {names}", hint)
-    else:
-        yield Check("engine", "ok", f"{message}, with {'Buildah' if info.name == 'Podman' else 'BuildKit'}")
-    if lookup.base_digest is not None:
-        yield Check("registry", "ok", f"not needed: the engine has {settings.base}")
-    else:
-        yield _registry_check(settings.base, endpoint)
-    if parse_reference(settings.repository).names_registry:
-        yield _push_check(settings, endpoint)
-
-
-def _push_check(settings: Settings, endpoint: Endpoint) -> Check:
-    """Start an upload to the registry that the repository names, and cancel it."""
-    try:
-        with Engine(endpoint) as engine:
-            RegistryImages(
-                settings.repository, engine, SilentProgress(), settings.platform, settings.timeout
-            ).check_push()
-    except ImagesyncError as error:
-        # A build that doesn't push works without the registry.
-        return Check("push", "failed" if settings.push else "warning", error.message, error.hint)
-    return Check("push", "ok", f"you may push to {settings.repository}")
-
-
-def _registry_check(base: str, endpoint: Endpoint) -> Check:
-    """Ask the registry for the base image, through the engine; nothing is pulled."""
-    import docker.errors
-    import requests
-
-    client = connect(endpoint)
-    client.timeout = _REGISTRY_SECONDS
-    try:
-        client.inspect_distribution(base)
-    except docker.errors.APIError as error:
-        return Check("registry", "failed", f"{base} can't be pulled: {explanation(error)}", _base_hint(base))
-    except (docker.errors.DockerException, requests.RequestException) as error:
-        return Check("registry", "failed", f"{base} can't be pulled: {innermost(error)}", _base_hint(base))
-    except (AttributeError, TypeError, ValueError) as error:
-        # The SDK reads the settings of credential helpers as they are.
-        message = f"the credential helpers in Docker's config.json can't be used: {error}"
-        return Check("registry", "failed", message, "Correct credsStore and credHelpers there.")
-    finally:
-        client.close()
-    return Check("registry", "ok", f"{base} can be pulled")
-
-
-def _base_hint(base: str) -> str:
-    return (
-        f"Check the name and the network with `docker pull {base}`, log in with `docker login`, "
-        "or name an image that the engine has: `--base REF`."
-    )
-
-
 def cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Check]:
     """Check that the cache folder can be written to and has room."""
     root = settings.cache_dir or default_cache_dir(environ)
@@ -272,7 +193,7 @@ def cache_checks(settings: Settings, environ: Mapping[str, str]) -> Iterator[Che
             free = shutil.disk_usage(existing).free
         size = Store(root).usage().size if root.is_dir() else 0
     except ImagesyncError as error:
-        yield _failed("cache", error)
+        yield failed("cache", error)
         return
     except OSError as error:
         yield Check("cache", "failed", f"{root} can't be written to: {error.strerror}", hint)

@@ -181,6 +181,11 @@ def check_python(base: BaseImage, plan: Plan, *, subject: str) -> None:
     check_interpreter(base, plan, subject=subject)
 
 
+def base_with_python(version: str) -> str:
+    """Return the base image with the Python *version* that takes the place of the default one."""
+    return f"python:{version.rstrip('+')}-slim"
+
+
 class ChosenBase:
     """The base image of one build without an engine, and where the image's Python comes from.
 
@@ -264,7 +269,7 @@ class ChosenBase:
 
         The default one has none.
         """
-        context, version = self._context, plan.python.version.rstrip("+")
+        context, version = self._context, plan.python.version
         if plan.interpreter == "conda" or self._python is not None:
             return
         takes_own = self._takes_own and not for_lock
@@ -274,7 +279,7 @@ class ChosenBase:
             return
         if self._root != DEFAULT_BASE or not version:
             return
-        self._root, self._base = f"python:{version}-slim", None
+        self._root, self._base = base_with_python(version), None
         self._context.progress.line(
             f"The base image is {self._root}: {DEFAULT_BASE} has no Python, and without an engine none can be"
             " added."

@@ -15,10 +15,12 @@ import pytest
 
 from imagesync.cli.doctor import diagnose, healthy, print_checks
 from imagesync.cli.doctor_checks import Check
+from imagesync.registry.oci_layout import ImageLayout
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
 from tests.host_platform import NEEDS_OWN_SYSTEM
 from tests.indexes import LocalIndex
+from tests.oci_images import small_image
 
 HERE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 
@@ -38,7 +40,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def checks_of(environ: dict[str, str], *, settings: Settings | None = None) -> dict[str, Check]:
-    settings = settings or Settings(base=HERE)
+    settings = settings or Settings(base=HERE, builder="docker")
     return {
         check.name: check for check in diagnose(settings, environ=environ, scan=lambda: scan(environ=environ))
     }
@@ -59,11 +61,11 @@ def index() -> Iterator[LocalIndex]:
 @NEEDS_OWN_SYSTEM
 def test_diagnosis_checks_everything_that_a_build_needs(environ: dict[str, str]) -> None:
     checks = checks_of(environ)
-    names = ["interpreter", "index", "engine", "registry", "cache", "git", "uv", "pip-tools"]
+    names = ["interpreter", "index", "engine", "base", "cache", "git", "uv", "pip-tools"]
     assert list(checks) == names
     # Free space depends on the machine; the cache has its own test.
     ok = {name for name, check in checks.items() if check.status == "ok"} - {"cache"}
-    assert ok == {*names} - {"engine", "registry", "cache"}
+    assert ok == {*names} - {"engine", "base", "cache"}
 
 
 def test_missing_engine_fails_with_a_hint(environ: dict[str, str]) -> None:
@@ -74,13 +76,40 @@ def test_missing_engine_fails_with_a_hint(environ: dict[str, str]) -> None:
     assert not healthy(checks.values())
 
 
+def test_engine_is_not_needed_for_a_base_in_a_layout(environ: dict[str, str], tmp_path: Path) -> None:
+    small_image(ImageLayout(tmp_path / "base"), {"bin/sh": b""})
+    checks = checks_of(environ, settings=Settings(base=f"oci:{tmp_path / 'base'}"))
+    assert {checks[name].status for name in ("interpreter", "engine", "base")} == {"ok"}
+    assert "none is needed" in checks["engine"].message
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [("oci:{}/gone", "doesn't exist"), ("127.0.0.1:1/gone:1", "can't be reached: connection refused")],
+)
+def test_base_that_can_not_be_had_without_an_engine_fails(
+    environ: dict[str, str], tmp_path: Path, base: str, message: str
+) -> None:
+    check = checks_of(environ, settings=Settings(base=base.format(tmp_path), builder="oci"))["base"]
+    assert check.status == "failed"
+    assert message in check.message
+
+
+def test_engine_that_is_missing_is_a_warning_where_images_are_built_without_one(
+    environ: dict[str, str],
+) -> None:
+    checks = checks_of(environ, settings=Settings(base="127.0.0.1:1/gone:1"))
+    assert checks["engine"].status == "warning"
+    assert checks["engine"].message.endswith("Images are built without one.")
+
+
 def test_environment_with_warnings_alone_is_healthy() -> None:
     assert healthy([Check("git", "warning", "not found"), Check("uv", "ok", "uv 1")])
 
 
 def test_interpreter_other_than_that_of_the_base_fails(environ: dict[str, str]) -> None:
     other = "python:3.9-slim"
-    check = checks_of(environ, settings=Settings(base=other))["interpreter"]
+    check = checks_of(environ, settings=Settings(base=other, builder="docker"))["interpreter"]
     assert check.status == "failed"
     assert check.message.endswith(f"the base {other} has 3.9")
     assert check.hint is not None
@@ -88,12 +117,19 @@ def test_interpreter_other_than_that_of_the_base_fails(environ: dict[str, str]) 
 
 
 def test_interpreter_passes_with_a_base_of_unknown_python(environ: dict[str, str]) -> None:
-    assert checks_of(environ, settings=Settings(base="example.com/mine:1"))["interpreter"].status == "ok"
+    assert (
+        checks_of(environ, settings=Settings(base="example.com/mine:1", builder="docker"))[
+            "interpreter"
+        ].status
+        == "ok"
+    )
 
 
 def test_missing_interpreter_fails(environ: dict[str, str], tmp_path: Path) -> None:
     missing = tmp_path / "python"
-    checks = diagnose(Settings(), environ=environ, scan=lambda: scan(python=missing, environ=environ))
+    checks = diagnose(
+        Settings(builder="docker"), environ=environ, scan=lambda: scan(python=missing, environ=environ)
+    )
     assert checks[0].name == "interpreter"
     assert checks[0].status == "failed"
     assert str(tmp_path / "python") in checks[0].message
