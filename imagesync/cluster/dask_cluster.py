@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -136,13 +136,26 @@ class DaskCluster(SpecCluster):
         await self._take_down()
 
     async def _correct_state_internal(self) -> None:
-        retiring = set(self.workers) - set(self.worker_spec)
-        self._on_retiring(retiring)
-        if retiring and self.scheduler_comm is not None and self._closing is None:
-            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
-            await self.scheduler_comm.retire_workers(names=list(retiring))
+        async with self._lock:
+            try:
+                # Again, since the specification may have changed meanwhile.
+                while retiring := set(self.workers) - set(self.worker_spec):
+                    await self._retire(retiring)
+            finally:
+                # The next change begins anew, also if this one has failed.
+                self._correct_state_waiting = None
         await super()._correct_state_internal()
         self._on_fitted()
+
+    async def _retire(self, names: Collection[Any]) -> None:
+        """End workers, even if the specification has workers of these names again before they have ended."""
+        self._on_retiring(names)
+        if self.scheduler_comm is not None and self._closing is None:
+            # SpecCluster passes names as addresses, which retires no worker: results would be lost.
+            await self.scheduler_comm.retire_workers(names=list(names))
+        # Those that have already ended may be gone from the cluster.
+        retired = [self.workers.pop(name) for name in names if name in self.workers]
+        await asyncio.gather(*(worker.close() for worker in retired))
 
     def _update_worker_status(self, op: str, msg: Any) -> None:  # noqa: ANN401
         if op == "add":
