@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.names import canonical_name
 from imagesync.inventory.inventory import Entry, Inventory, with_levels
 from imagesync.lock.lock import Lock
-from imagesync.pipeline.lock_drift import read_to_compare, with_sources
+from imagesync.pipeline.lock_drift import read_to_compare, same_wheels, with_sources
 from imagesync.pipeline.lock_file_sources import with_digests
 from imagesync.pipeline.target_environment import target_interpreter
 from imagesync.plan.plan import Plan
@@ -62,10 +62,16 @@ def lock_inventories(paths: Sequence[Path], context: Context, *, other: OtherSid
 
 
 def _read(path: Path, context: Context, other: OtherSide) -> Lock:
-    lock = read_to_compare(path, context, python=lambda: other.python).lock
+    lock_file = read_to_compare(path, context, python=lambda: other.python)
+    lock = lock_file.lock
     if not all(package.content for package in lock.vendored):
-        found = _with_sources(lock.vendored, context, other)
-        lock = replace(lock, vendored=found)
+        lock = replace(lock, vendored=_with_sources(lock.vendored, context, other))
+    if other.inputs is not None:
+        # Files beside the sources, such as this lock file, are no difference.
+        digests = other.inputs.source_digests
+        same = {name: digests[name] for name in same_wheels(lock_file, other.inputs)}
+        vendored = tuple(replace(each, content=same.get(each.name, each.content)) for each in lock.vendored)
+        lock = replace(lock, vendored=vendored)
     if lock.target.python_version:
         return lock
     return replace(lock, target=replace(lock.target, python_version=other.python))

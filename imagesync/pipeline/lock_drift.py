@@ -66,7 +66,7 @@ def lock_differences(lock_file: ReadLock, inputs: EnvironmentInputs) -> tuple[Di
             f"{lock_file.path} is for {target.platform}, and this environment is {python.platform}: versions "
             "of conda packages are compared, and not builds."
         )
-    digests = {**inputs.source_digests, **_same_wheels(lock_file, inputs)}
+    digests = {**inputs.source_digests, **same_wheels(lock_file, inputs)}
     return differences(lock_file, inputs.plan, digests)
 
 
@@ -105,8 +105,11 @@ def with_sources(
     return with_digests(vendored, cache=inputs.context.cache_folder, known=trees)
 
 
-def _same_wheels(lock_file: ReadLock, inputs: EnvironmentInputs) -> Mapping[NormalizedName, str]:
-    """Return the locked digests of sources that differ, and give the wheel that lies beside the lock file."""
+def same_wheels(lock_file: ReadLock, inputs: EnvironmentInputs) -> Mapping[NormalizedName, str]:
+    """Return the locked digests of sources that differ here, but give the wheel beside the lock file.
+
+    A wheel is made of sources that none is known of.
+    """
     cache = inputs.context.cache_folder
     locked = {}
     for package in lock_file.lock.vendored:

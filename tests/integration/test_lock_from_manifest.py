@@ -135,8 +135,11 @@ def test_lock_file_and_notes_beside_a_project_are_no_difference(
     cli = here.with_environ(VIRTUAL_ENV=local.prefix, IMAGESYNC_PYTHON="base", IMAGESYNC_NO_ISOLATION="room")
     cli("lock", "-o", "conda-lock.yml", *TARGET)
     (project / "notes.ipynb").write_text("{}")
+    compared = cli("diff", "local", "conda-lock.yml", "--format", "json").json()
+    assert compared["groups"]["differs"] == 0
     assert "fits the environment" in cli("lock", "--check").stdout
     assert "Making wheels" not in cli("lock", "--check").stderr  # it is remembered
     (project / "room.py").write_text("light = False\n")
     changed = refused_by(cli, 1, "lock", "--check")
     assert "what its wheel is made from has changed" in changed.stdout
+    assert refused_by(cli, 1, "diff", "local", "conda-lock.yml").stdout.startswith("differs (1")
