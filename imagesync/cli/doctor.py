@@ -87,7 +87,10 @@ def diagnose(
         lambda: tool_checks(settings, environ),
     )
     progress = progress or SilentProgress()
-    with warnings.catch_warnings(), progress.task("Looking around", total=len(groups), unit="steps") as task:
+    with (
+        warnings.catch_warnings(),
+        progress.task("Checking the machine", total=len(groups), unit="steps") as task,
+    ):
         # urllib3 warns at every request to a host that the user has declared trusted.
         warnings.simplefilter("ignore")
 

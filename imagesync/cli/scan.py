@@ -96,15 +96,15 @@ def _others(record: CondaRecord) -> str:
 
 def _summary(environment: Environment) -> str:
     kinds = [p.source.kind for p in environment.packages if not p.conda]
-    local = {
-        "from directories": kinds.count("directory"),
-        "from repositories": kinds.count("vcs"),
-        "from archives": kinds.count("archive"),
-    }
+    local = [
+        (kinds.count("directory"), "a directory", "directories"),
+        (kinds.count("vcs"), "a repository", "repositories"),
+        (kinds.count("archive"), "an archive", "archives"),
+    ]
     conda = [counted(len(environment.conda), "conda package")] if environment.conda else []
     of_pip = f"{len(kinds)} from pip" if conda else counted(len(kinds), "package")
-    parts = [*conda, of_pip] + [f"{number} {words}" for words, number in local.items() if number]
-    return ", ".join(parts)
+    others = [f"{number} from {one if number == 1 else several}" for number, one, several in local if number]
+    return ", ".join([*conda, of_pip, *others])
 
 
 def _yes_no(value: bool | None) -> str:

@@ -298,7 +298,7 @@ def python_deviation(plan: Plan, version: str) -> Deviation | None:
     if plan.interpreter_reason and planned.version == version:
         # Another build of the same version: the image has another name once the channel answers.
         because = plan.interpreter_reason
-        reason = f'it is the base image\'s build, because {because}; with `python = "base"` it always is'
+        reason = f'the base image\'s own build, because {because}; `python = "base"` asks no channel'
     elif plan.interpreter_reason:
         reason += f", and {plan.interpreter_reason}"
     return Deviation(_PYTHON, planned.version, version, planned.level, reason)

@@ -131,7 +131,7 @@ def test_deviations_of_an_image_that_is_found_are_printed_and_strict_refuses_the
     )
     built = cli("build", "--metadata-file", "built.json")
     assert "differs: python" in built.stderr
-    assert "http://127.0.0.1:9/nobody doesn't say whether it has Python" in built.stderr
+    assert "http://127.0.0.1:9/nobody didn't answer when asked for Python" in built.stderr
     found = cli("build", "--metadata-file", "found.json")
     assert found.reference == built.reference
     assert "differs: python" in found.stderr
@@ -139,7 +139,7 @@ def test_deviations_of_an_image_that_is_found_are_printed_and_strict_refuses_the
     assert second == {**first, "cached": True}
     refused = cli.run("build", "--strict")
     assert refused.returncode == 1
-    assert "http://127.0.0.1:9/nobody doesn't say whether it has Python" in refused.stderr
+    assert "http://127.0.0.1:9/nobody didn't answer when asked for Python" in refused.stderr
     # The same content, chosen and not fallen back to.
     chosen = cli.with_environ(IMAGESYNC_PYTHON="base")("build", "--strict")
     assert chosen.reference == built.reference

@@ -72,7 +72,7 @@ def choose_python(
         answer = _ask(version, open_channels(urls))
         write_cache(path, answer, key=_FORMAT)
     if isinstance(answer, str):
-        return ChosenPython("base", f"{answer} doesn't say whether it has Python {version}")
+        return ChosenPython("base", f"{answer} didn't answer when asked for Python {version}")
     return ChosenPython("conda" if answer else "base")
 
 

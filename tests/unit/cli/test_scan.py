@@ -84,7 +84,7 @@ def test_piped_environment_is_aligned_text_with_its_findings() -> None:
         "  package  version  manager  requested  source\n"
         "  mine     0.1      pip      -          editable directory file:///home/me/mine\n"
         "  numpy    1.26.4   pip      yes        index\n"
-        "2 packages, 1 from directories\n"
+        "2 packages, 1 from a directory\n"
         "\n"
         "1 finding\n"
         "  warning  interrupted-uninstall  an uninstall left this behind (/env/~ame) -> rm -r '/env/~ame'\n"

@@ -100,7 +100,7 @@ def test_channel_without_the_local_version_leaves_the_base_python_without_a_devi
 
 
 def test_silent_channel_leaves_the_base_python_with_the_reason(choose: Choose, tmp_path: Path) -> None:
-    expected = ("base", f"{SILENT} doesn't say whether it has Python 3.11.7")
+    expected = ("base", f"{SILENT} didn't answer when asked for Python 3.11.7")
     assert choose(SILENT) == expected
     # It isn't asked again at once, and what it would have said isn't known.
     assert choose(SILENT, may_ask=False) == expected
@@ -126,7 +126,7 @@ def test_base_python_for_want_of_an_answer_is_a_deviation_of_the_same_version_to
     deviation = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.7")
     assert deviation is not None
     assert deviation.reason == (
-        'it is the base image\'s build, because nobody answers; with `python = "base"` it always is'
+        'the base image\'s own build, because nobody answers; `python = "base"` asks no channel'
     )
     other = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.2")
     assert other is not None
