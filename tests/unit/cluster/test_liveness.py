@@ -17,8 +17,9 @@ from distributed import Client
 from imagesync.cluster.agreement import liveness
 from imagesync.cluster.agreement.members import query_members
 from imagesync.errors import ClusterError
+from tests.host_platform import NEEDS_OWN_SYSTEM
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="not on Windows")
+pytestmark = [pytest.mark.skipif(os.name == "nt", reason="not on Windows"), NEEDS_OWN_SYSTEM]
 
 
 @pytest.fixture
