@@ -8,15 +8,12 @@ to pytest.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections import Counter
+from concurrent.futures import wait
 from pathlib import Path
 
-WORK = Path(".work")
+from pytest_parts import WORK, Parts
+
 FOLDER = Path("tests/hostile")
 ENGINES = ("test_engines.py", "test_engine_answers.py")
 CLUSTERS = ("test_clusters.py",)
@@ -28,59 +25,21 @@ PARTS = {
     "inputs": [str(FOLDER), *(f"--ignore={FOLDER / name}" for name in (*ENGINES, *CLUSTERS, *COMMANDS))],
 }
 LONGEST = 29.5 * 60  # seconds until what still runs is interrupted
-NO_TESTS = 5  # pytest's exit code where its arguments select none
 
 
-def start(part: str) -> subprocess.Popen[bytes]:
-    """Start a part, with its output in a log and its figures in a file."""
-    environ = {**os.environ, "IMAGESYNC_HOSTILE": "campaign", "IMAGESYNC_HOSTILE_FIGURES": figures(part)}
-    command = [sys.executable, "-m", "pytest", *PARTS[part], *sys.argv[1:]]
-    with log(part).open("wb") as file:
-        return subprocess.Popen(
-            command,
-            env=environ,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C interrupts it once: by us
-        )
+def figures(part: str) -> Path:
+    """Return the file with what a part tried."""
+    return WORK / f"hostile-{part}.json"
 
 
-def log(part: str) -> Path:
-    """Return the file with a part's output."""
-    return WORK / f"hostile-{part}.log"
-
-
-def figures(part: str) -> str:
-    """Return the path of the file with what a part tried."""
-    return str(WORK / f"hostile-{part}.json")
-
-
-def wait(running: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Wait for all parts, and interrupt those that take too long."""
-    end = time.monotonic() + LONGEST
-    try:
-        for process in running.values():
-            process.wait(max(0.0, end - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        print(f"After {LONGEST / 60:g} minutes what still runs is interrupted.", flush=True)
-    finally:
-        for process in running.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGINT)
-        for process in running.values():
-            process.wait()
-
-
-def report() -> None:
+def report(parts: Parts) -> None:
     """Print what failed, how often each kind was tried, and what there was no time for."""
+    print(*parts.summary(), sep="\n")
     tried: Counter[str] = Counter()
     left_out: list[str] = []
-    for part in PARTS:
-        lines = log(part).read_text("utf-8", "replace").splitlines()
-        print(f"{part}: {lines[-1].strip('= ') if lines else 'no output'} ({log(part)})")
-        print(*(f"  {line}" for line in lines if line.startswith(("FAILED ", "ERROR "))), sep="\n", end="")
-        if Path(figures(part)).exists():
-            found = json.loads(Path(figures(part)).read_text())
+    for path in map(figures, PARTS):
+        if path.exists():
+            found = json.loads(path.read_text())
             tried.update(found["tried"])
             left_out += found["left_out"]
     print("\nhostile inputs: kind, tried")
@@ -90,23 +49,21 @@ def report() -> None:
     print(f"{len(left_out):7} tests left out for lack of time", *sorted(set(left_out)), sep="\n        ")
 
 
-def end(number: int, _frame: object) -> None:
-    """End by an exception."""
-    raise SystemExit(128 + number)
-
-
 def main() -> int:
     """Run all parts, and return the first failure."""
-    WORK.mkdir(exist_ok=True)
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    parts = Parts("hostile", PARTS)
     for part in PARTS:
-        Path(figures(part)).unlink(missing_ok=True)
-    running = {part: start(part) for part in PARTS}
-    wait(running)
-    report()
-    failed = [process.returncode for process in running.values() if process.returncode not in (0, NO_TESTS)]
-    return failed[0] if failed else 0
+        figures(part).unlink(missing_ok=True)
+
+    def run(part: str) -> None:
+        environ = {"IMAGESYNC_HOSTILE": "campaign", "IMAGESYNC_HOSTILE_FIGURES": str(figures(part))}
+        parts.run(part, environ=environ)
+
+    with parts.threads() as threads:
+        if wait([threads.submit(run, part) for part in PARTS], LONGEST).not_done:
+            print(f"After {LONGEST / 60:g} minutes what still runs is interrupted.", flush=True)
+    report(parts)
+    return parts.exit_code()
 
 
 if __name__ == "__main__":
