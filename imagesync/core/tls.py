@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 import truststore
 from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from imagesync.core.steady_responses import SteadyAdapter
 
 
 class Patience(NamedTuple):
@@ -28,7 +27,7 @@ class Patience(NamedTuple):
     body: float
 
 
-class TLSAdapter(HTTPAdapter):
+class TLSAdapter(SteadyAdapter):
     """Connections, direct or through a proxy, that trust the system's authorities.
 
     A bundle that the request names, or ``REQUESTS_CA_BUNDLE``, is trusted as well.
@@ -61,49 +60,36 @@ class TLSAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  as in requests
         """Use the context for direct connections."""
         super().init_poolmanager(*args, ssl_context=self._context, **options)
-        self._make_patient(self.poolmanager)
 
     def proxy_manager_for(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401  as in requests
         """Use the context through a proxy, and to the proxy itself."""
         options |= {"ssl_context": self._context, "proxy_ssl_context": self._context}
-        manager = super().proxy_manager_for(*args, **options)
-        self._make_patient(manager)
-        return manager
+        return super().proxy_manager_for(*args, **options)
 
-    def _make_patient(self, manager: PoolManager) -> None:
-        if self._patience is not None:
-            manager.pool_classes_by_scheme = _patient_pools(self._patience)
+    def connection_class(self, base: Any) -> Any:  # noqa: ANN401
+        """Return *base* with a timeout for connecting that ends with the connection (TCP)."""
+        steady: Any = super().connection_class(base)
+        if self._patience is None:
+            return steady
+        handshake, body = self._patience
+
+        class Connection(steady):  # type: ignore[misc]
+            def _new_conn(self) -> socket.socket:
+                connected: socket.socket = super()._new_conn()
+                connected.settimeout(handshake)
+                return connected
+
+            def connect(self) -> None:
+                super().connect()
+                self.sock.settimeout(body)
+
+        return Connection
 
     def send(self, request: PreparedRequest, *args: Any, **options: Any) -> Response:  # noqa: ANN401
         """Send *request*; a redirect to another host goes by that host's adapter."""
         if not self._check:
             options["verify"] = False
         return super().send(request, *args, **options)
-
-
-def _patient_pools(patience: Patience) -> dict[str, type[HTTPConnectionPool]]:
-    """Return classes of urllib3 whose timeout for connecting ends with the connection (TCP)."""
-
-    class Connection(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            connected = super()._new_conn()
-            connected.settimeout(patience.handshake)
-            return connected
-
-        def connect(self) -> None:
-            super().connect()
-            self.sock.settimeout(patience.body)
-
-    class TLSConnection(Connection, HTTPSConnection):
-        pass
-
-    class Pool(HTTPConnectionPool):
-        ConnectionCls = Connection
-
-    class TLSPool(HTTPSConnectionPool):
-        ConnectionCls = TLSConnection
-
-    return {"http": Pool, "https": TLSPool}
 
 
 def system_context() -> ssl.SSLContext:

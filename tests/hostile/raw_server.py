@@ -41,6 +41,30 @@ def slow(seconds: float, *, length: int | None) -> Reply:
     return reply
 
 
+def slow_head(seconds: float) -> Reply:
+    """Return an answer of a header without an end, by single bytes."""
+
+    def reply() -> Iterator[bytes]:
+        yield HEAD + b"X-Odd: "
+        while True:
+            yield b"x"
+            threading.Event().wait(seconds)
+
+    return reply
+
+
+def slow_chunk(seconds: float) -> Reply:
+    """Return an answer in chunks, whose size is sent by single bytes."""
+
+    def reply() -> Iterator[bytes]:
+        yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+        while True:
+            yield b"0"
+            threading.Event().wait(seconds)
+
+    return reply
+
+
 @contextmanager
 def serving(reply: Reply) -> Iterator[str]:
     """Provide the URL of a server that answers every request so."""

@@ -204,11 +204,12 @@ def open_session(access: Access) -> requests.Session:
     """Return an HTTP session with the certificates of *access*; netrc is read, as by pip."""
     import requests
 
+    from imagesync.core.steady_responses import SteadyAdapter
     from imagesync.core.tls import TLSAdapter
 
     session = requests.Session()
-    if access.ca_bundle is None:
-        session.mount("https://", TLSAdapter())
+    session.mount("http://", SteadyAdapter())
+    session.mount("https://", TLSAdapter() if access.ca_bundle is None else SteadyAdapter())
     for host in access.trusted_hosts:
         for end in ("/",) if ":" in host else ("/", ":"):
             session.mount(f"https://{host}{end}", TLSAdapter(check=False))
