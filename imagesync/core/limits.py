@@ -9,13 +9,11 @@ from __future__ import annotations
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    import subprocess
-
     import requests
 
 _CHUNK = 256 * 1024
@@ -200,43 +198,6 @@ def retry_after(response: requests.Response) -> float | None:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return min(max(0.0, (moment - datetime.now(timezone.utc)).total_seconds()), LONGEST_PAUSE)
-
-
-def run_bounded(
-    command: Sequence[str], *, env: Mapping[str, str], timeout: float | None
-) -> subprocess.CompletedProcess[str]:
-    """Run a program that asks indexes itself, and return its output.
-
-    Parameters
-    ----------
-    timeout
-        In seconds, at most and by default :data:`RESOLUTION_SECONDS`.
-
-    Raises
-    ------
-    subprocess.TimeoutExpired
-        It took longer, and was ended.
-    """
-    import subprocess
-
-    with subprocess.Popen(
-        command,
-        env=dict(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        limit_memory(process.pid)
-        try:
-            stdout, stderr = process.communicate(
-                timeout=min(timeout or RESOLUTION_SECONDS, RESOLUTION_SECONDS)
-            )
-        except BaseException:
-            process.kill()
-            raise
-    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def limit_memory(pid: int) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from imagesync.core.bounded_program import bounded_transfers
 from imagesync.core.build_log import LONGEST, BuildLog
 from imagesync.core.credentials import redact
 from imagesync.errors import WheelError
@@ -82,8 +83,15 @@ class Runner:
     def __init__(self, log: BuildLog) -> None:
         self.log = log
 
-    def __call__(self, command: Sequence[str], *, cwd: str | None, environ: Mapping[str, str]) -> None:
-        """Run *command*; raise ``CalledProcessError`` if it fails."""
+    def __call__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: str | None,
+        environ: Mapping[str, str],
+        asks_indexes: bool = False,
+    ) -> None:
+        """Run *command*; raise ``CalledProcessError`` if it fails, and ``TooSlow`` if indexes are."""
         process = subprocess.Popen(
             command,
             cwd=cwd,
@@ -97,7 +105,8 @@ class Runner:
         output = _Output(process.stdout, self.log)
         output.start()
         try:
-            process.wait()
+            with bounded_transfers(process) if asks_indexes else contextlib.nullcontext():
+                process.wait()
         except BaseException:
             process.kill()
             process.wait()
@@ -278,7 +287,12 @@ class IsolatedEnvironment:
     def _uv(self, *arguments: str, environ: Mapping[str, str] | None = None) -> None:
         # A uv.toml or pyproject.toml near the sources must not affect the build environment.
         environ = {**self._environ(), **(environ or {})}
-        self._run([self._request.uv, *arguments], cwd=os.fspath(self._place), environ=environ)
+        self._run(
+            [self._request.uv, *arguments],
+            cwd=os.fspath(self._place),
+            environ=environ,
+            asks_indexes=True,
+        )
 
 
 def _is_requirement(line: str) -> bool:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.requirements import Requirement
 
+from imagesync.core.bounded_program import run_bounded
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.installation import module_command, own_installation
-from imagesync.core.limits import run_bounded
+from imagesync.core.limits import TooSlow
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.core.scratch import scratch_folder
@@ -191,6 +192,8 @@ class PipToolsResolver(IndexResolver):
             return run_bounded([*module_command(module), *arguments], env=self._environment, timeout=timeout)
         except subprocess.TimeoutExpired as error:
             raise LockError(f"pip-tools found no answer within {error.timeout:.1f} s.") from error
+        except TooSlow as error:
+            raise self._too_slow(error) from error
 
     def _locked(self, entry: Mapping[str, Any]) -> LockedPackage:
         url = strip_credentials(entry["download_info"]["url"])

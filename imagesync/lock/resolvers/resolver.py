@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from packaging.utils import NormalizedName
     from typing_extensions import Self
 
+    from imagesync.core.limits import TooSlow
     from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 _EXTRA = re.compile(r"""\bextra\s*==\s*['"]([^'"]+)['"]""")
@@ -165,6 +166,12 @@ class IndexResolver:
             # The index of a bound package isn't passed over.
             unbound = (name for name in names if binding_of(self.indexes.bound, name) is None)
             self._requested = next(unbound, "")
+
+    def _too_slow(self, error: TooSlow) -> LockError:
+        return LockError(
+            f"The resolver was ended: {error}.",
+            hint=f"Check the URLs in {self.indexes.source}, and the network with `imagesync doctor`.",
+        )
 
     def without(self, urls: Collection[str]) -> Self:
         """Return a resolver of the other indexes; see :class:`Resolver`."""

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from imagesync.core.bounded_program import run_bounded
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.files import parse_toml
-from imagesync.core.limits import run_bounded
+from imagesync.core.limits import TooSlow
 from imagesync.core.names import canonical_name
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import LockError, UnsolvableError
@@ -165,6 +166,8 @@ class UvResolver(IndexResolver):
             finished = run_bounded(command, env=environment, timeout=request.timeout)
         except subprocess.TimeoutExpired as error:
             raise LockError(f"uv found no answer within {error.timeout:.1f} s.") from error
+        except TooSlow as error:
+            raise self._too_slow(error) from error
         if finished.returncode != 0:
             asked = replace(request, requirements=(*(b.requirement for b in bound), *request.requirements))
             raise self._failure(finished.returncode, readable(finished.stderr), asked)
