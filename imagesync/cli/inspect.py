@@ -53,7 +53,7 @@ def report_sections(report: ImageReport) -> Iterator[Section]:
             for each in report.deviations
         )
         headers = ("package", "there", "in the image", "level", "reason")
-        title = f"{counted(len(rows), 'package')} not as where it was built"
+        title = f"{counted(len(rows), 'deviation')} from the environment that the image was made of"
         yield Section(title, headers, rows, tone="warning")
     if report.attestations:
         rows = tuple(Row((each.kind, each.digest)) for each in report.attestations)
