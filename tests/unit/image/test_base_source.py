@@ -6,13 +6,13 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from imagesync.core.image_location import ImageLocation
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import OpenTask, SilentProgress, Task, Unit
-from imagesync.engine.engine import Engine
+from imagesync.engine.endpoint import Endpoint
 from imagesync.image.base_source import open_base
 from imagesync.registry.config import ImageConfig
 from imagesync.registry.manifest import LAYER, LAYER_GZIP
@@ -38,7 +38,7 @@ class CountedSteps(SilentProgress):
         yield Counted(label, total, unit, lambda: 0.0)
 
 
-def no_engine() -> AbstractContextManager[Engine]:
+def no_engine() -> Endpoint:
     raise AssertionError("no engine is needed")
 
 
@@ -52,7 +52,7 @@ def test_plain_layer_is_compressed_once_and_progress_moves_within_it(tmp_path: P
         location = ImageLocation("oci", str(layout.root), "latest")
         cache = tmp_path / "cache"
         with open_base(
-            location, platform=LINUX_AMD64, cache=cache, progress=progress, open_engine=no_engine
+            location, platform=LINUX_AMD64, cache=cache, progress=progress, find_endpoint=no_engine
         ) as base:
             (layer,) = base.image.manifest.layers
             assert layer.media_type == LAYER_GZIP
