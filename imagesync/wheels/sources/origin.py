@@ -13,6 +13,7 @@ import subprocess
 import tarfile
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from imagesync.core.credentials import redact
@@ -183,8 +184,12 @@ def _check_links(into: Path) -> None:
     top = into.resolve()
     for folder, folders, files in os.walk(into):
         for path in (Path(folder, name) for name in (*folders, *files)):
-            if path.is_symlink() and not path.resolve().is_relative_to(top):
+            if not path.is_symlink():
+                continue
+            if not path.resolve().is_relative_to(top):
                 raise ValueError(f"the link {path.relative_to(into).as_posix()!r} leads out of the archive")
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path.stat()  # refuses links in a circle, which resolve() takes from Python 3.13 on
 
 
 def _unpack_zip(archive: Path, into: Path) -> None:
