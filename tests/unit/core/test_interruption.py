@@ -60,6 +60,8 @@ echo = [sys.executable, "-c", "import sys\\nfor line in sys.stdin: print(line, e
 connection = subprocess.Popen([*echo, "dial-stdio"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 other = subprocess.Popen(echo, stdin=subprocess.PIPE)
 try:
+    print("up", file=connection.stdin, flush=True)
+    connection.stdout.readline()
     print("ready", connection.pid, flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
