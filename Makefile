@@ -3,7 +3,7 @@
 # make unit    the tests that need neither an engine nor a network
 # make test-all  the unit tests on each CPython from 3.10 on that is here, with the oldest dependencies, and as
 #              if on macOS and Windows
-# make coverage  which lines the tests without an engine reach, as a table
+# make coverage  which lines the unit tests reach, as a table
 # make hostile the hostile inputs of `make test`, many more of them: 30 minutes at most
 # make kills   the test that kills workers of a cluster at random, for two minutes
 # make lint    ruff, mypy, hadolint, the documentation's links
@@ -40,10 +40,8 @@ test-all: venv
 	@scripts/test-all.sh $(ARGS)
 
 coverage: venv
-	@rm -rf .work/coverage
-	@.venv/bin/coverage run -m pytest -m "not engine" --doctest-modules imagesync tests/unit tests/integration $(ARGS)
-	@.venv/bin/coverage combine --quiet
-	@.venv/bin/coverage report --skip-covered
+	@scripts/test-packages.sh unit
+	@scripts/coverage.sh $(ARGS)
 
 hostile: venv engine
 	@scripts/test-packages.sh
