@@ -13,6 +13,7 @@ from distributed import Client
 
 from tests.commands import CommandLine
 from tests.environments import LocalEnvironment
+from tests.processes import PATIENCE
 
 _PYPROJECT = """
 [build-system]
@@ -149,7 +150,7 @@ class ContainerCluster:
 
 def connect(address: str) -> Client:
     """Return a client, as soon as the scheduler listens; the engine takes connections before that."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         with contextlib.suppress(OSError):
             return Client(address, timeout=30, set_as_default=False)

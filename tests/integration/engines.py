@@ -29,7 +29,7 @@ def podman_endpoint(folder: Path) -> Iterator[Endpoint]:
     path = folder / "podman.sock"
     service = subprocess.Popen([*podman, "system", "service", "--time=0", f"unix://{path}"], env=environ)
     try:
-        wait_until(path.exists, 20)
+        wait_until(path.exists)
         yield Endpoint(f"unix://{path}", "the test")
     finally:
         service.terminate()

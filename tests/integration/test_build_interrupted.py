@@ -14,7 +14,7 @@ import pytest
 from tests.commands import CommandLine
 from tests.environments import make_environment
 from tests.indexes import Fault, LocalIndex
-from tests.processes import sleeping, wait_until
+from tests.processes import PATIENCE, sleeping, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -48,7 +48,7 @@ def interrupt(process: subprocess.Popen[str], number: int) -> None:
         raise AssertionError(f"it had ended by itself\n{process.communicate()}")
     process.send_signal(number)
     try:
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
@@ -68,7 +68,7 @@ def test_while_fetching(
     release = threading.Event()
     index.fault(WHEEL, Fault(hold=release, times=1))
     process = build_cli.start("build")
-    assert index.half_sent.wait(timeout=120)
+    assert index.half_sent.wait(timeout=PATIENCE)
     interrupt(process, number)
     stdout, stderr = process.communicate()
     release.set()
@@ -90,7 +90,7 @@ def test_while_building(
         f"{{% block after_packages %}}\nRUN sleep {SLEEP}\n{{% endblock %}}\n"
     )
     process = build_cli.start("build", "--templates", templates)
-    wait_until(lambda: sleeping(SLEEP) or process.poll() is not None, 120)
+    wait_until(lambda: sleeping(SLEEP) or process.poll() is not None)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
@@ -98,11 +98,11 @@ def test_while_building(
         # Docker before 23 is let finish its step, unless it is told twice.
         if line.startswith("Cancelling when this step has ended"):
             interrupt(process, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=20)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, stderr
     assert stdout == ""
     assert "Traceback" not in stderr
-    wait_until(lambda: not sleeping(SLEEP), 15)
+    wait_until(lambda: not sleeping(SLEEP))
     assert engine.images.list(repository) == []
     assert list((cache_dir / "partial").glob("*")) == []
     assert build_cli("build").reference.startswith(repository)
@@ -114,7 +114,7 @@ def test_killed_without_a_chance_to_clean_up(
     release = threading.Event()
     index.fault(WHEEL, Fault(hold=release, times=1))
     process = build_cli.start("build")
-    assert index.half_sent.wait(timeout=120)
+    assert index.half_sent.wait(timeout=PATIENCE)
     interrupt(process, signal.SIGKILL)
     process.communicate()
     release.set()

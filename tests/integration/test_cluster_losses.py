@@ -78,7 +78,7 @@ def test_all_workers_come_back_that_are_killed_at_random_on_a_busy_machine(
         assert total.result(timeout=SECONDS + 120) == sum(
             number**2 + (number + 1) ** 2 for number in numbers[:-1]
         )
-        wait_until(lambda: len(cluster.scheduler_info["workers"]) == COUNT, 60)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == COUNT)
         assert set(cluster.workers) == set(cluster.worker_spec) == set(range(COUNT))
         assert cluster.status.name == "running"
         lines = cluster.logs()["cluster"].splitlines()
@@ -120,7 +120,7 @@ def test_a_worker_that_is_lost_three_times_within_a_minute_is_given_up(dask_proj
         future = client.submit(die)
         with pytest.raises(FutureCancelledError):
             future.result(timeout=60)
-        wait_until(lambda: cluster.status.name == "failed", 30)
+        wait_until(lambda: cluster.status.name == "failed")
         assert "Worker 0 was lost 3 times within 60 s, and isn't started again." in cluster.lost
         assert "imagesync: the worker was ended by signal 9: 3 losses" in cluster.lost
         assert cluster.worker_spec == {}
@@ -145,5 +145,5 @@ def test_a_worker_without_memory_says_so(dask_project: DaskProject) -> None:
         with pytest.raises(Exception, match="fill"):
             client.submit(fill).result(timeout=60)
         cluster.wait_for_workers(2, timeout=60)
-        wait_until(lambda: "cluster" in cluster.logs(), 30)
+        wait_until(lambda: "cluster" in cluster.logs())
         assert "the container's memory was exhausted" in cluster.logs()["cluster"]

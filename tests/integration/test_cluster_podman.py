@@ -81,7 +81,7 @@ def test_killed_client_and_reaper_end_the_containers(
         assert len(belongings(podman, name)) == 4
         os.kill(reaper, signal.SIGKILL)
         process.kill()
-    wait_until(lambda: belongings(podman, name) == [f"imagesync-{name}"], 20)
+    wait_until(lambda: belongings(podman, name) == [f"imagesync-{name}"])
     assert stop_cluster(name) == 1, "the network"
 
 

@@ -94,7 +94,7 @@ def test_a_computation_that_survives_a_worker_and_scaling(make: Make, swarm: doc
         cluster.wait_for_workers(3, timeout=60)
         kept = client.scatter([1, 2, 3])
         cluster.scale(1)
-        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1, 30)
+        wait_until(lambda: len(cluster.scheduler_info["workers"]) == 1)
         assert client.gather(kept) == [1, 2, 3]
         assert "Registered to" in cluster.logs()["worker-0"]
     spec = swarm.services.get(f"imagesync-{cluster.name}-worker-0").attrs["Spec"]
@@ -128,7 +128,7 @@ def test_nodes_get_the_image_by_digest(
 
 def test_worker_waits_for_a_node_that_meets_its_constraints(make: Make, swarm: docker.DockerClient) -> None:
     cluster = make(constraints=["node.labels.disk==ssd"])
-    wait_until(lambda: bool(tasks_of(swarm, cluster, "worker-0")), 20)
+    wait_until(lambda: bool(tasks_of(swarm, cluster, "worker-0")))
     (task,) = tasks_of(swarm, cluster, "worker-0")
     assert task["Status"]["State"] == "pending"
     (node,) = swarm.nodes.list()
@@ -168,7 +168,7 @@ def test_a_killed_client_takes_everything_with_it(
         name = process.stdout.readline().strip()
         assert len(find_resources(swarm.api, name)) == 4
         os.kill(process.pid, signal.SIGKILL)
-    wait_until(lambda: len(find_resources(swarm.api, name)) == 0, 30)
+    wait_until(lambda: len(find_resources(swarm.api, name)) == 0)
 
 
 def test_swarm_cluster_is_listed_and_removed_by_commands(make: Make, cli: CommandLine) -> None:

@@ -99,8 +99,8 @@ def make(engines: TwoEngines, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]
     own = {"filters": {"label": labels.CLUSTER}}
     for client in (engines.manager.client, engines.worker.client):
         # Each machine clears up when it hears of it; a closed cluster waits for neither.
-        wait_until(lambda of=client: not of.api.containers(all=True, **own), 20)  # type: ignore[misc]
-        wait_until(lambda of=client: not of.networks.list(**own), 20)  # type: ignore[misc]
+        wait_until(lambda of=client: not of.api.containers(all=True, **own))  # type: ignore[misc]
+        wait_until(lambda of=client: not of.networks.list(**own))  # type: ignore[misc]
 
 
 def workers_on(node: Node) -> list[Any]:
@@ -132,7 +132,7 @@ def test_a_computation_on_both_machines(make: Make, engines: TwoEngines, image: 
         host = cluster.scheduler_address.partition("//")[2].partition(":")[0]
         left, right = sorted((engines.manager, engines.worker), key=lambda node: node.address != host)
         with engines.drained(right):
-            wait_until(lambda: len(workers_on(left)) == 4, 30)
+            wait_until(lambda: len(workers_on(left)) == 4)
             assert workers_on(right) == []
             cluster.wait_for_workers(4, timeout=60)
             assert len(client.submit(megabyte, 100).result(60)) == 2**20

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -33,7 +32,7 @@ from imagesync.engine.run_options import ContainerRun
 from imagesync.errors import BuildError, EngineError, RegistryError
 from tests.engine_proxy import EngineProxy
 from tests.integration.tiny_image import REFERENCE, context
-from tests.processes import sleeping, wait_until
+from tests.processes import PATIENCE, sleeping, wait_until
 
 QUIET = SilentProgress()
 CANCELLED = """
@@ -98,11 +97,9 @@ def test_limit_of_a_run_holds_for_an_engine_that_does_not_answer(
     with (
         EngineProxy(stalled=[path], engine=endpoint.url) as proxy,
         Engine(Endpoint(proxy.url, "the test")) as engine,
+        pytest.raises(EngineError, match=r"was stopped after 1 s|didn't answer in time"),
     ):
-        started = time.monotonic()
-        with pytest.raises(EngineError, match=r"was stopped after 1 s|didn't answer in time"):
-            engine.run(RunRequest(REFERENCE, ("sleep", "60"), timeout=1))
-        assert time.monotonic() - started < 40
+        engine.run(RunRequest(REFERENCE, ("sleep", "60"), timeout=1))
 
 
 @pytest.mark.parametrize("tty", [False, True], ids=["streams", "terminal"])
@@ -328,12 +325,12 @@ def test_interrupted_build_stops_the_running_step(endpoint: Endpoint) -> None:
     process.stdin.write(context(dockerfile))
     process.stdin.close()
     try:
-        wait_until(lambda: sleeping(seconds) or process.poll() is not None, 60)
+        wait_until(lambda: sleeping(seconds) or process.poll() is not None)
         process.send_signal(signal.SIGINT)
         # Sooner than the step ends, unless that is waited for.
-        assert process.wait(timeout=12 if is_finished else 6) == -signal.SIGINT
+        assert process.wait(timeout=PATIENCE if is_finished else 6) == -signal.SIGINT
         assert not (is_finished and sleeping(seconds))
     finally:
         process.kill()
         process.wait()
-    wait_until(lambda: not sleeping(seconds) and not sleeping(never), 12)
+    wait_until(lambda: not sleeping(seconds) and not sleeping(never))

@@ -20,6 +20,7 @@ from imagesync.store.download import Download
 from imagesync.store.parallel_fetch import fetch, fetch_available
 from imagesync.store.store import Store, StoredFile
 from tests.indexes import CountingProxy, Fault, LocalIndex
+from tests.processes import PATIENCE, wait_until
 
 LARGE = 3 * 1024 * 1024
 
@@ -61,7 +62,7 @@ def wanted(index: LocalIndex, *filenames: str, sized: bool = True) -> list[Downl
 
 
 def get(downloads: list[Download], store: Store, progress: Recorder | None = None) -> tuple[StoredFile, ...]:
-    access = Access(timeout=5)
+    access = Access(timeout=20)
     return fetch(downloads, store=store, access=access, progress=progress or Recorder())
 
 
@@ -129,7 +130,7 @@ def test_index_that_falls_silent_is_asked_once_more(index: LocalIndex, store: St
     index.fault(name, Fault(hold=never))
     try:
         with pytest.raises(FetchError, match="after 2 attempts"):
-            fetch(wanted(index, name), store=store, access=Access(timeout=0.3), progress=Recorder())
+            fetch(wanted(index, name), store=store, access=Access(timeout=1), progress=Recorder())
     finally:
         never.set()
     assert index.downloads(name) == 2
@@ -206,12 +207,12 @@ def test_two_processes_fetch_a_file_once(index: LocalIndex, store: Store) -> Non
     release = threading.Event()
     index.fault(name, Fault(hold=release, times=1))
     first = start(index, store, name)
-    assert index.half_sent.wait(30)
+    assert index.half_sent.wait(PATIENCE)
     second = start(index, store, name)
     assert second.stdout is not None
     assert "Waiting for another process" in second.stdout.readline()
     release.set()
-    assert [process.communicate(timeout=60)[1] for process in (first, second)] == ["", ""]
+    assert [process.communicate(timeout=PATIENCE)[1] for process in (first, second)] == ["", ""]
     assert [process.returncode for process in (first, second)] == [0, 0]
     assert index.downloads(name) == 1
     assert partial(store) == []
@@ -223,10 +224,10 @@ def test_an_interrupt_ends_at_once_and_leaves_nothing(index: LocalIndex, store: 
     for name in names:
         index.fault(name, Fault(hold=release))
     process = start(index, store, *names)
-    assert index.half_sent.wait(30)
+    assert index.half_sent.wait(PATIENCE)
     process.send_signal(signal.SIGINT)
     try:
-        _, said = process.communicate(timeout=5)
+        _, said = process.communicate(timeout=PATIENCE)
     finally:
         release.set()
         process.kill()
@@ -240,7 +241,7 @@ def test_a_killed_process_leaves_nothing_that_prune_does_not_find(index: LocalIn
     release = threading.Event()
     index.fault(name, Fault(hold=release, times=1))
     process = start(index, store, name)
-    assert index.half_sent.wait(30)
+    assert index.half_sent.wait(PATIENCE)
     wait_for(lambda: any(path.stat().st_size for path in partial(store)), process)
     process.kill()
     process.communicate()
@@ -345,10 +346,5 @@ def start(index: LocalIndex, store: Store, *names: str) -> subprocess.Popen[str]
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """Wait until *condition* holds; files of another process give no event to wait for."""
-    tick = threading.Event()
-    for _ in range(600):
-        if condition():
-            return
-        assert process.poll() is None, "the process ended before"
-        tick.wait(0.05)
-    raise AssertionError("never came true")
+    wait_until(lambda: condition() or process.poll() is not None)
+    assert process.poll() is None, "the process ended before"

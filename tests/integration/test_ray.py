@@ -107,7 +107,7 @@ def test_ray_cluster_of_the_image_computes_for_a_client_of_the_environment(
         status: str = head.exec_run(["bash", "-lc", "ray status"]).output.decode()
         return status.count("1 node_") == 3
 
-    wait_until(joined, 90)
+    wait_until(joined)
     results: list[str] = []
 
     def computed() -> bool:
@@ -118,6 +118,6 @@ def test_ray_cluster_of_the_image_computes_for_a_client_of_the_environment(
         results.extend(done.stdout.splitlines())
         return done.returncode == 0
 
-    wait_until(computed, 90)
+    wait_until(computed)
     python = ray_environment.run("-c", "import platform; print(platform.python_version())").strip()
     assert results == [f"3 55 {{('{python}', '/opt/env')}} 6"]

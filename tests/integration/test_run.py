@@ -22,6 +22,7 @@ from tests.engine_proxy import EngineProxy
 from tests.environments import make_environment
 from tests.indexes import LocalIndex
 from tests.integration.conftest import remove_images
+from tests.processes import PATIENCE
 
 pytestmark = pytest.mark.beside
 
@@ -111,7 +112,7 @@ def test_a_signal_ends_command_and_container(
         assert process.stdout.readline() == b"started\n"
         process.send_signal(number)
         assert process.stdout.read() == name.encode() + b"\n"
-        assert process.wait(timeout=30) == 3, "the command ended in its own way"
+        assert process.wait(timeout=PATIENCE) == 3, "the command ended in its own way"
     assert containers(engine, run_cli) == []
 
 
@@ -123,7 +124,7 @@ def test_engine_that_is_gone_during_a_command_is_an_error(
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
         proxy.stop()
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     assert re.match(rb"error: The container engine at .* went away.*\nhint: Start it again", stderr), stderr
     assert b"Traceback" not in stderr
@@ -195,7 +196,7 @@ def test_a_terminal_is_a_terminal_inside(run_cli: CommandLine, engine: docker.Do
     os.write(leader, b"ada\n")
     while b"True ADA" not in shown:
         shown += os.read(leader, 4096)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=PATIENCE) == 0
     assert termios.tcgetattr(follower) == before, "the terminal is as it was"
     os.close(follower)
     os.close(leader)

@@ -127,7 +127,7 @@ def two_engines(folder: Path) -> Iterator[TwoEngines]:
         swarm.reload()
         join_token = swarm.attrs["JoinTokens"]["Worker"]
         worker.client.swarm.join([manager.address], join_token, advertise_addr=worker.address)
-        wait_until(lambda: _ready_nodes(manager) == 2, 30)
+        wait_until(lambda: _ready_nodes(manager) == 2)
         yield TwoEngines(manager, worker, f"{network}.1")
 
 
@@ -233,7 +233,7 @@ def _connect(endpoint: Endpoint, log: Path) -> docker.DockerClient:
         return bool(versions)
 
     try:
-        wait_until(answers, 30)
+        wait_until(answers)
     except AssertionError as error:
         raise AssertionError(log.read_text()[-2000:]) from error
     tls = endpoint.tls

@@ -14,11 +14,11 @@ def test_call_runs_while_its_result_is_not_awaited() -> None:
 
     def answer() -> int:
         started.set()
-        assert release.wait(10)
+        assert release.wait(60)
         return 42
 
     call = BackgroundCall(answer)
-    assert started.wait(10)
+    assert started.wait(60)
     release.set()
     assert call.result() == call.result() == 42
 

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 
+from tests.processes import PATIENCE
+
 # The exception is caught, as if what it unwinds took too long.
 PROGRAM = """
 import sys, time
@@ -42,7 +44,7 @@ def test_terminal_gets_its_cursor_back_though_output_is_never_read() -> None:
                 seen += os.read(terminal, 1024)
             assert HIDDEN in seen
             process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=5) == 143
+            assert process.wait(timeout=50) == 143
             os.set_blocking(terminal, False)
             assert SHOWN in os.read(terminal, 1024)
         finally:
@@ -79,7 +81,7 @@ def test_connection_that_cleans_up_ends_last() -> None:
         ready, pid = process.stdout.readline().split()
         assert ready == "ready"
         process.send_signal(signal.SIGTERM)
-        assert process.communicate(timeout=30)[0] == "remove\n"
+        assert process.communicate(timeout=PATIENCE)[0] == "remove\n"
     assert process.returncode == 143
     state = subprocess.run(["ps", "-o", "stat=", "-p", pid], capture_output=True, text=True, check=False)
     assert state.stdout.strip()[:1] in {"", "Z"}
@@ -88,7 +90,7 @@ def test_connection_that_cleans_up_ends_last() -> None:
 def outputs(program: str) -> tuple[str, str]:
     """Return what *program*, which interrupts itself, prints on stdout and stderr."""
     command = [sys.executable, "-c", program]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     return finished.stdout, finished.stderr
 
 

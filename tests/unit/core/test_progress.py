@@ -196,7 +196,7 @@ def test_plain_progress_says_what_runs_after_a_silence(stream: io.StringIO) -> N
         task.advance(3)
         task.describe("[4/9] RUN install_conda.py")
         task.output("Linking a package")
-        assert printed.wait(10)
+        assert printed.wait(60)
         task.count(12, 162, "numpy 2.1.0")
     lines = shown.getvalue().splitlines()
     assert "Building: 3/9 steps, [4/9] RUN install_conda.py, 0 s: Linking a package" in lines

