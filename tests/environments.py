@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pip
+
 from tests.commands import BIN, clean_environ
 
 
@@ -39,9 +41,9 @@ class LocalEnvironment:
     def pip_install(self, *arguments: str | Path, environ: Mapping[str, str] | None = None) -> None:
         """Install by pip, from the user's package index."""
         # By the tests' own pip, whose bytecode is there; one that has just been installed would be compiled.
-        command = [BIN / "python", "-m", "pip", "--python", self.python]
-        options = ["-qq", "--disable-pip-version-check"]
-        run([*command, "install", *options, *arguments], environ=environ)
+        # `pip --python` would start it twice.
+        command = [self.python, Path(pip.__file__).with_name("__pip-runner__.py"), "install"]
+        run([*command, "-qq", "--disable-pip-version-check", *arguments], environ=environ)
 
 
 def run(

@@ -17,7 +17,7 @@ from imagesync.scan.environment import Environment, Finding, Package
 from imagesync.scan.scan import scan
 from tests.archives import damaged_zip
 from tests.commands import clean_environ
-from tests.environments import LocalEnvironment, run
+from tests.environments import LocalEnvironment
 from tests.indexes.wheels import make_wheel
 
 MakeEnvironment = Callable[..., LocalEnvironment]
@@ -89,8 +89,7 @@ def local(environment: MakeEnvironment, wheels: Path) -> Callable[..., LocalEnvi
         # pip from outside: an environment with a pip of its own takes seconds to make.
         made = environment(name=name)
         words = [*packages, *(word for folder in editable for word in ("--editable", folder))]
-        pip = [sys.executable, "-m", "pip", "--python", made.python, "install", "-qq"]
-        run([*pip, "--no-build-isolation", "--disable-pip-version-check", *arguments, *words])
+        made.pip_install("--no-build-isolation", *arguments, *words)
         return made
 
     return make
