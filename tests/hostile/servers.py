@@ -34,6 +34,8 @@ class World:
         Without a cache folder and a repository.
     built, pushed
         The cache folder of a build that pushed nothing, and of one that pushed to ``known``.
+    reference
+        Of the image that was pushed.
     layers
         Digests of the image's layers, wherever it is built.
     """
@@ -44,6 +46,7 @@ class World:
     folder: Path
     built: Path
     pushed: Path
+    reference: str
     layers: tuple[str, ...]
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -134,4 +137,4 @@ def make_world(folder: Path) -> Iterator[World]:
             )
             reference = first("build", "--push").reference
             cli.with_environ(IMAGESYNC_CACHE_DIR=built, IMAGESYNC_REPOSITORY="imagesync")("build")
-            yield World(cli, index, registry, folder, built, pushed, layers(reference))
+            yield World(cli, index, registry, folder, built, pushed, reference, layers(reference))
