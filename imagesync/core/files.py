@@ -202,3 +202,13 @@ def parse_toml(text: str) -> dict[str, Any]:
     parser = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     document: dict[str, Any] = parser.loads(text)
     return document
+
+
+def disk_hint(output: str) -> str | None:
+    """Return the hint for a program that ran out of space, by its *output*; ``None`` for one that didn't."""
+    if not any(sign in output for sign in ("No space left on device", "Disk quota exceeded")):
+        return None
+    return (
+        f"Free space for temporary files ({tempfile.gettempdir()}; TMPDIR names another folder), and in the "
+        "caches: imagesync cache prune; uv cache prune"
+    )

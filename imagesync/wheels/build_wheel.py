@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.build_log import BuildLog, open_log
 from imagesync.core.credentials import redact
-from imagesync.core.files import parse_toml
+from imagesync.core.files import disk_hint, parse_toml
 from imagesync.core.progress import Severity
 from imagesync.core.scratch import fixed_folder, private_folder, remove_abandoned, scratch_folder
 from imagesync.errors import ModuleMissing, WheelError
@@ -188,6 +188,8 @@ def _failure(request: BuildRequest, error: Exception, log: BuildLog) -> WheelErr
         log.line(line)
     reason = "" if isinstance(error, subprocess.CalledProcessError) else redact(str(error))
     failed = failure(request.name, request.version, log.end, request.log, reason=reason)
+    if full := disk_hint(failed.message):
+        return WheelError(failed.message, hint=f"{full}\nAll of the log is in {request.log}.")
     if not log.missing_module:
         return failed
     return ModuleMissing(failed.message, hint=failed.hint, module=log.missing_module)

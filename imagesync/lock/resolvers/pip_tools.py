@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from imagesync.core.bounded_program import run_bounded
 from imagesync.core.credentials import redact, strip_credentials
+from imagesync.core.files import disk_hint
 from imagesync.core.installation import module_command, own_installation
 from imagesync.core.limits import TooSlow
 from imagesync.core.names import canonical_name
@@ -36,7 +37,6 @@ from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.resolvers.resolver import (
     IndexResolver,
     ResolutionRequest,
-    disk_hint,
     with_digest,
     write_metadata_wheels,
 )

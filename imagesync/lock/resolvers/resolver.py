@@ -232,18 +232,6 @@ def _metadata(package: PlannedPackage) -> str:
     return "\n".join(lines) + "\n\n"
 
 
-def disk_hint(output: str) -> str | None:
-    """Return the hint for a program that ran out of space, by its *output*; ``None`` for one that didn't."""
-    if not any(sign in output for sign in ("No space left on device", "Disk quota exceeded")):
-        return None
-    import tempfile
-
-    return (
-        f"Free space for temporary files ({tempfile.gettempdir()}; TMPDIR names another folder), and in the "
-        "caches: imagesync cache prune; uv cache prune"
-    )
-
-
 def with_digest(artifact: Artifact, access: Access) -> Artifact:
     """Return *artifact* with its digest, computed from the whole file if the index has none.
 

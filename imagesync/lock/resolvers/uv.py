@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from imagesync.core.bounded_program import run_bounded
 from imagesync.core.credentials import redact, strip_credentials
-from imagesync.core.files import parse_toml
+from imagesync.core.files import disk_hint, parse_toml
 from imagesync.core.limits import TooSlow
 from imagesync.core.names import canonical_name
 from imagesync.core.scratch import scratch_folder
@@ -34,7 +34,6 @@ from imagesync.lock.locked_packages import Artifact, LockedPackage
 from imagesync.lock.resolvers.resolver import (
     IndexResolver,
     ResolutionRequest,
-    disk_hint,
     with_digest,
     write_metadata_wheels,
 )
