@@ -185,7 +185,7 @@ def in_thread(function: Callable[[], object]) -> tuple[threading.Thread, list[ob
 def check_after_kill(node: Node, engine: Engine, name: str) -> None:
     """Check that an engine has nothing of a killed process, and works, and what it pushed is whole."""
     # The engine may still be at the last request of that process.
-    wait_until(lambda: engine.remove_abandoned() == () and not node.client.containers.list(all=True), 20)
+    wait_until(lambda: engine.remove_abandoned() == () and not node.client.api.containers(all=True), 20)
     run(engine, "")
     build(engine, "")
     # The first kills may come before the first push.
