@@ -49,7 +49,7 @@ class TLSAdapter(SteadyAdapter):
         check: bool = True,
         patience: Patience | None = None,
     ) -> None:
-        self._context = context or system_context()
+        self._context = context or system_context(check=check)
         self._check = check
         self._patience = patience
         if not check:
@@ -92,6 +92,6 @@ class TLSAdapter(SteadyAdapter):
         return super().send(request, *args, **options)
 
 
-def system_context() -> ssl.SSLContext:
-    """Return a context that trusts the system's authorities."""
-    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def system_context(*, check: bool = True) -> ssl.SSLContext:
+    """Return a context that trusts the system's authorities, which aren't read unless they are to *check*."""
+    return (truststore.SSLContext if check else ssl.SSLContext)(ssl.PROTOCOL_TLS_CLIENT)

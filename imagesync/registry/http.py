@@ -124,7 +124,8 @@ class Connection:
         self._session.headers["User-Agent"] = "imagesync"
         # Where plain HTTP is tried next, its server may take TLS for a request that isn't complete.
         patience = Patience(_CONNECT_SECONDS if self._insecure else timeout, timeout)
-        adapter = TLSAdapter(_tls_context(registry), check=not self._insecure, patience=patience)
+        context = _tls_context(registry, check=not self._insecure)
+        adapter = TLSAdapter(context, check=not self._insecure, patience=patience)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
         self._scheme = ""
@@ -342,9 +343,9 @@ class Connection:
         return str(token)
 
 
-def _tls_context(registry: str) -> ssl.SSLContext:
+def _tls_context(registry: str, *, check: bool) -> ssl.SSLContext:
     """Return a context of the system's authorities and of the engines' certificates for *registry*."""
-    context = system_context()
+    context = system_context(check=check)
     for path in _CERTIFICATES:
         folder = path.expanduser() / registry
         try:
