@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -72,14 +72,15 @@ class LayoutFinder:
         self._cached: CachedLayers | None = None
         # Images that were built now, by their references: not all layers of them are in the layout.
         self._built: dict[str, OCIImage] = {}
-        self._opened = ExitStack()
+        # The registries that images are fetched from and pushed to.
+        self.registry = LayoutRegistry(context, self.layout, self._labels)
         self._chosen = ChosenBase(
             context, digest=base_digest, engine_problem=engine_problem, open_cached=lambda: self.cached
         )
 
     def close(self) -> None:
-        """Close the base image."""
-        with self._opened:
+        """Close the base image, and the connections to registries."""
+        with closing(self.registry):
             self._chosen.close()
 
     @property
@@ -137,11 +138,6 @@ class LayoutFinder:
             It can't be had, or an environment can't be put on it.
         """
         return self._chosen.base
-
-    @property
-    def registry(self) -> LayoutRegistry:
-        """Return the registries that images are fetched from and pushed to."""
-        return LayoutRegistry(self._context, self.layout, self._labels)
 
     def query_in_background(self, *, for_image: bool = False) -> None:
         """Start to open the base image if it is needed; images are read one by one, by their names."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, MutableMapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayoutRegistry:
-    """The registries that images of the layout are fetched from and pushed to.
+    """The registries that images of the layout are fetched from and pushed to, over one connection each.
 
     Parameters
     ----------
@@ -45,6 +45,13 @@ class LayoutRegistry:
     context: Context
     layout: ImageLayout
     labels: MutableMapping[str, Mapping[str, str]] = field(default_factory=dict)
+    _connected: dict[str, Repository] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with ExitStack() as stack:
+            for repository in self._connected.values():
+                stack.push(repository)
 
     def find(self, environment_hash: str) -> Image | None:
         """Return the image with *environment_hash*, or ``None``; nothing is fetched.
@@ -55,8 +62,7 @@ class LayoutRegistry:
             The registry doesn't answer, refuses, or has something else under that name.
         """
         repository, tag = self.context.settings.repository, image_tag(environment_hash)
-        with self.open(f"{repository}:{tag}") as there:
-            resolved = there.resolve(self.context.platform.name)
+        resolved = self.open(f"{repository}:{tag}").resolve(self.context.platform.name)
         if resolved is None:
             return None
         named, documents = resolved
@@ -81,21 +87,20 @@ class LayoutRegistry:
         """
         assert image.digest is not None  # noqa: S101  find() sets it
         # By its digest: the tag may have moved meanwhile.
-        with self.open(image.digest) as there:
-            resolved = there.resolve(self.context.platform.name)
-            if resolved is None:
-                raise RegistryError(
-                    f"{image.digest} was removed from its registry.", hint="Run the command again."
-                )
-            _, documents = resolved
-            fetch_layers(documents, self.layout, progress=self.context.progress, subject="the image")
-            self.layout.put(documents, name=image.reference)
+        resolved = self.open(image.digest).resolve(self.context.platform.name)
+        if resolved is None:
+            raise RegistryError(
+                f"{image.digest} was removed from its registry.", hint="Run the command again."
+            )
+        _, documents = resolved
+        fetch_layers(documents, self.layout, progress=self.context.progress, subject="the image")
+        self.layout.put(documents, name=image.reference)
         return image
 
     def digest(self, reference: str) -> str | None:
         """Return the digest that a registry has under *reference*, or ``None``."""
-        with self.open(reference) as there:
-            return there.head(there.wanted)
+        there = self.open(reference)
+        return there.head(there.wanted)
 
     def check_push(self, tags: Sequence[str]) -> None:
         """Check, before a build, that the user may push to ``repository`` and the registries in *tags*.
@@ -144,28 +149,28 @@ class LayoutRegistry:
             repositories.setdefault(repository, []).append(tag)
         pushed = []
         for name, tags in repositories.items():
-            with self.open(name) as there:
-                pushed.append(
-                    push_image(
-                        image,
-                        there,
-                        tags=tags,
-                        progress=self.context.progress,
-                        cache=self.context.cache_folder / ANSWERS,
-                        mount_from={**base.mounts(name), **(cached.mounts(name) if cached else {})},
-                        present=cached.blobs if cached is not None and cached.is_in(name) else (),
-                    )
+            pushed.append(
+                push_image(
+                    image,
+                    self.open(name),
+                    tags=tags,
+                    progress=self.context.progress,
+                    cache=self.context.cache_folder / ANSWERS,
+                    mount_from={**base.mounts(name), **(cached.mounts(name) if cached else {})},
+                    present=cached.blobs if cached is not None and cached.is_in(name) else (),
                 )
+            )
             if cached is not None and cached.is_in(name):
                 cached.push(progress=self.context.progress)
         return pushed[0].reference
 
-    @contextmanager
-    def open(self, reference: str) -> Iterator[Repository]:
-        """Give the repository of *reference*."""
-        insecure = takes_without_tls(reference, self.context)
-        timeout = self.context.settings.timeout
-        with Repository(
-            reference, progress=self.context.progress, insecure=insecure, timeout=timeout
-        ) as repository:
-            yield repository
+    def open(self, reference: str) -> Repository:
+        """Return the repository of *reference*; one registry is logged in to once."""
+        context, domain = self.context, parse_reference(reference).domain
+        if domain not in self._connected:
+            insecure = takes_without_tls(reference, context)
+            self._connected[domain] = Repository(
+                reference, progress=context.progress, insecure=insecure, timeout=context.settings.timeout
+            )
+        connection = self._connected[domain].connection
+        return Repository(reference, progress=context.progress, connection=connection)
