@@ -91,9 +91,10 @@ def prune(
         removed = shared.store.prune_archives(older_than=seconds)
         print_json(removed.to_dict()) if output == "json" else print_removed(removed)
         return
-    removed = shared.store.prune(older_than=seconds)
     since = None if seconds is None else time.time() - seconds
+    # First, because what the store has, too, counts as the store's.
     layout = _layout(shared).collect(unused_since=since)
+    removed = shared.store.prune(older_than=seconds)
     if output == "json":
         print_json({**removed.to_dict(), "layout": _as_dict(layout)})
     else:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from imagesync.image.layers.base_contents import BaseContents
+    from imagesync.image.layers.layer import Layer
     from imagesync.image_layout import BaseImage
     from imagesync.inventory.inventory import Inventory
     from imagesync.lock.lock import Lock
@@ -193,9 +194,11 @@ class LayerBuilder:
         self._check_system(packages.wheels)
         inventory = self._inventory(artifacts)
         environment_hash = inventory.environment_hash
-        image = self._image(packages, inventory, self._labels(artifacts.lock, inventory))
+        layers = self._layers(packages, inventory)
+        image = self._image(packages, layers, self._labels(artifacts.lock, inventory))
         reference = f"{self.inputs.context.settings.repository}:{image_tag(environment_hash)}"
-        self.finder.keep(image, (reference, *tags))
+        written = {layer.blob.digest: layer.path for layer in layers if layer.is_new and layer.path}
+        self.finder.keep(image, (reference, *tags), written)
         if not self.inputs.context.settings.keep_archives:
             self.inputs.context.store.prune_archives(with_own=True)
         lock = artifacts.lock
@@ -222,7 +225,8 @@ class LayerBuilder:
         here = [part.wheel for part in wheels if isinstance(part, WheelPart)]
         check_layers(self.inputs, self.base, listed=listed, wheels=here)
 
-    def _image(self, packages: LayerPackages, inventory: Inventory, labels: Mapping[str, str]) -> OCIImage:
+    def _layers(self, packages: LayerPackages, inventory: Inventory) -> tuple[Layer, ...]:
+        """Return the layers of the environment, and remember what they were made of."""
         context, plan, lock = self.inputs.context, self.inputs.plan, packages.artifacts.lock
         base, cached, conda = self.finder.base, self.finder.cached, packages.conda
         verify_wheels(packages.wheels, lock)
@@ -260,6 +264,11 @@ class LayerBuilder:
             cached.add(
                 layers, packages.wheels, base=base.image.digest, cache=context.cache_folder, conda=archives
             )
+        return layers
+
+    def _image(self, packages: LayerPackages, layers: Sequence[Layer], labels: Mapping[str, str]) -> OCIImage:
+        plan, lock = self.inputs.plan, packages.artifacts.lock
+        base, cached, conda = self.finder.base, self.finder.cached, packages.conda
         return assemble(
             base.image,
             layers,

@@ -32,6 +32,8 @@ from imagesync.store.layout import IMAGES
 from imagesync.wheels.compilers import find_compiler
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from imagesync.core.platforms import Platform
     from imagesync.image.built_image import Image
     from imagesync.image_layout import BaseImage
@@ -95,19 +97,27 @@ class LayoutFinder:
         if self._cached is None and context.settings.cache_from:
             from imagesync.pipeline.cached_layers import open_cached_layers
 
-            repository = self._opened.enter_context(self.registry.open(context.settings.cache_from))
+            repository = self.registry.open(context.settings.cache_from)
             compression = compression_of(context.settings.compression)
             self._cached = open_cached_layers(
                 repository, context.store, compression, progress=context.progress
             )
         return self._cached
 
-    def keep(self, image: OCIImage, references: Sequence[str]) -> None:
+    def keep(self, image: OCIImage, references: Sequence[str], written: Mapping[str, Path]) -> None:
         """Put an image that was built now in the layout, but for layers that are in registries.
 
         :meth:`complete` puts these there, too.
+
+        Parameters
+        ----------
+        written
+            The files of the layers that were written now, by their digests.
         """
         layout = self.layout
+        for layer in image.manifest.layers:
+            if (path := written.get(layer.digest)) is not None:
+                layout.link(layer, path)
         known = {layer.digest for layer in self.base.image.manifest.layers}
         if self._cached is not None:
             known |= self._cached.blobs

@@ -131,6 +131,21 @@ class BlobFolder:
         if not self.has(descriptor):
             self.add_chunks(verified(chunks, descriptor, LayoutError), descriptor.media_type)
 
+    def link(self, descriptor: Descriptor, path: Path) -> None:
+        """Give a file the name of the blob that *descriptor* describes, if both are on one disk.
+
+        Parameters
+        ----------
+        path
+            Has the content of the blob, without a doubt; nobody changes it.
+        """
+        with self.errors():
+            self._make_folders()
+        # Where there is no second name for it, or a blob has it, that is copied or stays.
+        with suppress(OSError):
+            self.path(descriptor).hardlink_to(path)
+            self.path(descriptor).chmod(0o644)
+
     def _blobs(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in (self.root / BLOBS).glob("*"):
             with suppress(OSError):

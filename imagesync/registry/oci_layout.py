@@ -139,7 +139,7 @@ class ImageLayout(BlobFolder):
 
     def usage(self) -> tuple[int, int]:
         """Return the number of blobs, and their size in bytes."""
-        sizes = [status.st_size for _, status in self._blobs()]
+        sizes = [_own_size(status) for _, status in self._blobs()]
         return len(sizes), sum(sizes)
 
     def collect(self, *, unused_since: float | None = None) -> tuple[int, int]:
@@ -166,7 +166,7 @@ class ImageLayout(BlobFolder):
             needed = {blob.hex for entry in kept for blob in self._reachable(entry)}
             gone = {blob.hex for entry in entries for blob in self._reachable(entry)} - needed
             removed = [
-                (path, status.st_size)
+                (path, _own_size(status))
                 for path, status in self._blobs()
                 if path.name not in needed and (path.name in gone or status.st_mtime < recent)
             ]
@@ -281,3 +281,8 @@ class ImageLayout(BlobFolder):
             yield
         finally:
             self._lock.release()
+
+
+def _own_size(status: os.stat_result) -> int:
+    """Return the size of a blob; 0 if it is a second name of a file of the store, which counts it."""
+    return 0 if status.st_nlink > 1 else status.st_size

@@ -45,6 +45,8 @@ class Layer:
     inputs
         A digest of what it follows from, for caches that know it before its archives are here; empty if there
         is none.
+    is_new
+        Whether it was written now: what the store has had is verified by whoever reads it.
     """
 
     comment: str
@@ -54,6 +56,7 @@ class Layer:
     contents: Mapping[str, int] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     inputs: str = ""
+    is_new: bool = False
 
 
 def write_layers(
@@ -173,7 +176,7 @@ def _layer(
     diff_id = f"sha256:{content.hexdigest()}"
     write_cache(path, {"digest": stored.digest, "size": stored.size, "diff_id": diff_id}, key=key)
     blob = Descriptor(compression.media_type, stored.digest, stored.size)
-    return Layer(comment, blob, diff_id, stored.path, contents, tuple(parts))
+    return Layer(comment, blob, diff_id, stored.path, contents, tuple(parts), is_new=True)
 
 
 def _members(part: Part, compression: Compression) -> Iterator[tuple[bytes, bytes]]:

@@ -13,7 +13,7 @@ import pytest
 from imagesync.errors import LayoutError
 from imagesync.registry.artifacts import compose_artifact, layout_artifacts, put_artifact
 from imagesync.registry.image_source import KeptBlobs
-from imagesync.registry.manifest import LAYER_GZIP, Descriptor
+from imagesync.registry.manifest import LAYER_GZIP, Descriptor, Index
 from imagesync.registry.oci_layout import ImageLayout
 from tests.commands import CommandLine
 from tests.oci_images import small_image
@@ -48,6 +48,28 @@ def test_image_that_was_used_stays_and_shared_layers_with_it(layout: ImageLayout
     assert not layout.has(old.manifest.layers[1])
     for layer in new.manifest.layers:
         assert b"".join(layout.read(layer))
+
+
+def test_file_that_the_store_has_too_is_counted_there(layout: ImageLayout, tmp_path: Path) -> None:
+    content = b"layer"
+    file, descriptor = tmp_path / "file", Descriptor.of(content, LAYER_GZIP)
+    file.write_bytes(content)
+    layout.link(descriptor, file)
+    assert layout.path(descriptor).samefile(file)
+    assert layout.usage() == (1, 0)
+    age(layout)
+    layout.put_index(Index(), name="")
+    assert layout.collect() == (2, len(Index().to_json()))
+    assert file.read_bytes() == content
+
+
+def test_link_changes_no_blob_that_is_there(layout: ImageLayout, tmp_path: Path) -> None:
+    descriptor = layout.add_bytes(b"layer", LAYER_GZIP)
+    file = tmp_path / "file"
+    file.write_bytes(b"layer")
+    layout.link(descriptor, file)
+    assert not layout.path(descriptor).samefile(file)
+    assert layout.verify(descriptor)
 
 
 def test_everything_goes_but_what_may_be_waiting_for_its_manifest(layout: ImageLayout) -> None:
