@@ -23,7 +23,6 @@ from imagesync.scan.environment import Interpreter
 from imagesync.store.store import Store, StoredFile
 from imagesync.wheels.compilers import (
     find_compiler,
-    magic_number,
     open_workers,
     program_version,
     version_of,
@@ -97,7 +96,6 @@ def compile_bytecode(
         )
         settings = CompilerSettings(
             workers,
-            magic_number(executable, workers),
             version_of(executable, python),
             program_version(target.minor),
             folder,

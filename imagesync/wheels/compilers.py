@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import platform
@@ -87,14 +86,6 @@ def program_version(minor: str) -> str:
     return hashlib.sha256(program_text(_WORKER).encode()).hexdigest()
 
 
-def magic_number(executable: str, workers: Workers) -> str:
-    """Return the magic number of *executable*'s bytecode, in hexadecimal."""
-    if executable == sys.executable:
-        return importlib.util.MAGIC_NUMBER.hex()
-    with workers.one() as worker:
-        return worker.magic
-
-
 class Worker:
     """A process that compiles wheels, one after the other."""
 
@@ -109,8 +100,7 @@ class Worker:
         )
         # A dying process closes its output before its exit code is available.
         self.alive = True
-        self.magic: str = self._answer().get("magic", "")
-        if not self.magic:
+        if not self._answer().get("magic"):
             self.close()
             raise WheelError(
                 f"The interpreter {executable} can't compile bytecode: it doesn't start.",

@@ -18,7 +18,7 @@ from imagesync.wheels.compilers import Workers
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
 
-_FORMAT = 4  # raised when the same wheel would give another archive
+_FORMAT = 5  # raised when the same wheel would give another archive
 # Bytes of a wheel in one part. Compiling it takes about two seconds, if most of the wheel are modules.
 _PART = 4 << 20
 _MOST_PARTS = 8
@@ -32,9 +32,8 @@ class CompilerSettings:
     ----------
     workers
         The processes that compile.
-    magic, version, program
-        What bytecode depends on: the magic number and the version of the interpreter, and the program of the
-        workers.
+    version, program
+        What bytecode depends on: the full version of the interpreter, and the program of the workers.
     folder
         For archives that are being written.
     site_packages
@@ -48,7 +47,6 @@ class CompilerSettings:
     """
 
     workers: Workers
-    magic: str
     version: str
     program: str
     folder: Path
@@ -60,7 +58,7 @@ class CompilerSettings:
     def key(self, content: str) -> str:
         """Return the key of an archive in the store."""
         # Compilers of one feature version differ in details: an image's bytes mustn't tell which came first.
-        parts = [str(_FORMAT), content, self.magic, self.version, str(self.site_packages)]
+        parts = [str(_FORMAT), content, self.version, str(self.site_packages)]
         parts += ["converts"] if self.converts else []
         parts += [self.program] if self.program else []
         return "bytecode-" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
