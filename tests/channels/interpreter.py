@@ -39,7 +39,10 @@ _OF_LIBC = frozenset(
 _LEFT_OUT = frozenset(
     {"test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip", "lib2to3", "__pycache__"}
     | {"site-packages", "dist-packages", "EXTERNALLY-MANAGED", "sitecustomize.py"}
+    # No package of the channel imports them, and each image with its own store compiles what is here.
+    | {"distutils", "pydoc_data", "turtle.py", "wsgiref", "curses", "_pyio.py", "_pydecimal.py"}
 )
+_CODE_PAGE = re.compile(r"encodings/(cp(?!437|1252)|iso|mac_|koi|euc|gb|shift|big5|johab|hp)")
 _LINE = re.compile(r"^\s*(?P<name>\S+) => (?P<path>/\S+) ", re.MULTILINE)
 _GLIBC = re.compile(rb"GLIBC_2\.([0-9]+)")
 
@@ -118,6 +121,8 @@ class Interpreter:
         for path in sorted(root.rglob("*")):
             relative = path.relative_to(root)
             if path.is_dir() or _LEFT_OUT.intersection(relative.parts) or path.suffix in (".a", ".pyc"):
+                continue
+            if _CODE_PAGE.match(relative.as_posix()):
                 continue
             name = f"lib/python{self.minor}/{relative}"
             if path.suffix == ".so":

@@ -208,7 +208,7 @@ def test_conda_environment_with_wheels_becomes_images_for_two_platforms(
         for platform in PLATFORMS
     ]
     bases.put_index(Index(tuple(image.descriptor for image in images)), name="both")
-    local = make_conda_environment(channel, ["python", "numpy", "tzdata"], tmp_path / "env")
+    local = make_conda_environment(channel, ["python", "msgpack-python", "tzdata"], tmp_path / "env")
     local.install("--no-deps", "toolz==1.0.0", "markupsafe==3.0.2")
     cli = oci_cli.with_environ(
         **local.activated,
