@@ -22,6 +22,7 @@ from benchmarks.builds import FIRST, Builds, ImageContender, Imagesync
 from benchmarks.cluster import measure_cluster
 from benchmarks.counting import Relay
 from benchmarks.environments import SIZES, Environment, make_environment, tools
+from benchmarks.pyoci import Pyoci, base_registry
 from benchmarks.results import FILE, Results, versions
 from benchmarks.rivals import (
     DockerBuilder,
@@ -39,7 +40,7 @@ from imagesync.image_layout import BaseImage
 from imagesync.settings.model import Settings
 
 FIGURES = (*commands.FIGURES, *builds.FIGURES, "cluster")
-CONTENDERS = ("imagesync", "oci", "docker-pip", "docker-uv", "podman-pip", "podman-uv", "conda-pack")
+CONTENDERS = ("imagesync", "oci", "docker-pip", "docker-uv", "podman-pip", "podman-uv", "pyoci", "conda-pack")
 
 
 def main() -> int:
@@ -109,15 +110,19 @@ class Images:
         podman = PodmanBuilder(self.work / "podman")
         uv_image = make_uv_image(self.engine, self.work / "uv-image")
         pip_image = make_pip_image(self.engine, self.base.reference, self.work / "pip-image", self.tools)
-        if any(name.startswith("podman") for name in arguments.contenders):
-            archive = self.work / "podman.tar"
-            save_images((self.base.reference, uv_image, pip_image), archive)
-            podman.start(archive)
-            archive.unlink()
-        try:
+        with contextlib.ExitStack() as stack:
+            if any(name.startswith("podman") for name in arguments.contenders):
+                archive = self.work / "podman.tar"
+                save_images((self.base.reference, uv_image, pip_image), archive)
+                stack.callback(podman.stop)
+                podman.start(archive)
+                archive.unlink()
             if set(arguments.figures) & set(builds.FIGURES):
                 contenders = [
-                    self._contender(name, podman, uv_image, pip_image) for name in arguments.contenders
+                    self._pyoci(stack)
+                    if name == "pyoci"
+                    else self._contender(name, podman, uv_image, pip_image)
+                    for name in arguments.contenders
                 ]
                 images = Builds(self.environment, contenders, self.results, self.relay, self.work)
                 images.measure(arguments.figures, turns=arguments.turns)
@@ -126,13 +131,15 @@ class Images:
                 ours.build(FIRST)
                 measure_cluster(ours.image, self.environment.size, self.results, turns=arguments.turns)
                 ours.close()
-        finally:
-            if podman.folder.is_dir():
-                podman.stop()
 
     @property
     def _folder(self) -> Path:
         return self.work / self.environment.size
+
+    def _pyoci(self, stack: contextlib.ExitStack) -> Pyoci:
+        bases = stack.enter_context(base_registry(self.base.reference, self.work / "registries"))
+        engine, files = DockerBuilder(self.engine), self._folder / "pyoci"
+        return Pyoci(self.environment, self.base.minor, bases, files, self.tools, engine)
 
     def _imagesync(self, builder: str) -> Imagesync:
         base = self.root if builder == "docker" else f"docker-daemon:{self.base.reference}"
@@ -182,8 +189,9 @@ def _parse() -> argparse.Namespace:
     # pip and uv make no image of a conda environment, and conda-pack none of another.
     conda = ("imagesync", "oci", "conda-pack")
     possible: tuple[str, ...] = conda if arguments.size == "C" else CONTENDERS[:-1]
-    if not shutil.which("podman"):
-        possible = tuple(name for name in possible if not name.startswith("podman"))
+    for program, names in (("podman", ("podman-pip", "podman-uv")), ("skopeo", ("pyoci",))):
+        if not shutil.which(program):
+            possible = tuple(name for name in possible if name not in names)
     arguments.contenders = arguments.contenders or list(possible)
     if unknown := {*arguments.contenders} - {*possible}:
         parser.error(f"no such contender for size {arguments.size}: {', '.join(sorted(unknown))}")

@@ -6,9 +6,7 @@ import contextlib
 import json
 import shutil
 import sys
-import tempfile
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,19 +14,16 @@ from typing import Any, Protocol
 from benchmarks.counting import Relay
 from benchmarks.environments import BIN, HEAVY, LIGHT, Environment, run
 from benchmarks.measure import Contender, Run, run_once
+from benchmarks.registries import Certificates, Registry, registry
 from benchmarks.results import Results
 from benchmarks.rivals import DockerBuilder
 from imagesync.errors import ImagesyncError
-from tests.integration.local_registry import LocalRegistry
 
 # In this order, because each finds what the one before has left.
 WORKS = ("cold", "warm", "unchanged", "light", "heavy", "edit")
 FIGURES = (*WORKS, "import")
 # Not measured: makes, or finds, the image that the works after it stand on.
 FIRST = "first"
-_MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
-)
 
 
 class ImageContender(Protocol):
@@ -37,6 +32,10 @@ class ImageContender(Protocol):
     @property
     def name(self) -> str:
         """Return the name in tables."""
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """Return those of a registry that it can push to, if that must answer by TLS."""
 
     def start_turn(self, turn: int) -> None:
         """Forget what the turn before has cached."""
@@ -49,6 +48,9 @@ class ImageContender(Protocol):
 
     def push(self, target: str) -> None:
         """Push the image under a name."""
+
+    def load(self) -> None:
+        """Put the image where it can be run."""
 
     def layers(self) -> tuple[str, ...]:
         """Return the digests of its layers."""
@@ -94,6 +96,11 @@ class Imagesync:
     def name(self) -> str:
         """Return the name in tables."""
         return "imagesync" if self.builder == "docker" else "imagesync, no engine"
+
+    @property
+    def certificates(self) -> Certificates | None:
+        """Return those of a registry that it can push to, if that must answer by TLS."""
+        return None
 
     @property
     def image(self) -> str:
@@ -179,36 +186,6 @@ class Imagesync:
 
 
 @dataclass(frozen=True)
-class Registry:
-    """An empty registry for one contender and one turn, with a relay in front that counts."""
-
-    relay: Relay
-
-    def target(self) -> str:
-        """Return the name under which an image is pushed."""
-        return f"{self.relay.host}/bench/environment:latest"
-
-    def compressed(self, image: ImageContender) -> int:
-        """Return the size of the pushed image's layers, in bytes."""
-        repository = f"http://{self.relay.host}/v2/bench/environment"
-        with urllib.request.urlopen(f"{repository}/tags/list") as answer:
-            tags = json.load(answer)["tags"]
-        request = urllib.request.Request(f"{repository}/manifests/{tags[0]}", headers={"Accept": _MANIFESTS})
-        with urllib.request.urlopen(request) as answer:
-            return sum(layer["size"] for layer in json.load(answer)["layers"])
-
-
-@contextlib.contextmanager
-def registry(folder: Path) -> Iterator[Registry]:
-    """Start a registry that keeps its blobs in a new folder below *folder*, which goes with it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as place, LocalRegistry(Path(place), auth={}) as local:
-        host, _, port = local.host.rpartition(":")
-        with Relay((host, int(port))) as relay:
-            yield Registry(relay)
-
-
-@dataclass(frozen=True)
 class Builds:
     """Measures the works of all contenders in turns.
 
@@ -242,7 +219,9 @@ class Builds:
     def _turn(self, works: Sequence[str], turn: int, *, with_import: bool) -> None:
         with contextlib.ExitStack() as stack:
             registries = {
-                contender.name: stack.enter_context(registry(self.work / "registries"))
+                contender.name: stack.enter_context(
+                    registry(self.work / "registries", contender.certificates)
+                )
                 for contender in self._working
             }
             for contender in self._working:
@@ -286,7 +265,7 @@ class Builds:
         """Measure the build, and then the push."""
         before = contender.layers() if work == "warm" else ()
         contender.prepare(work)
-        built = self._counted(lambda: contender.build(work), self.engine_relay, "engine")
+        built = self._counted(lambda: contender.build(work), self._sent_to_engine)
         layers = contender.layers()
         counted = {**built.counted, "layers": len(layers)}
         if before:
@@ -299,25 +278,28 @@ class Builds:
             contender.push(target.target())
             return {}
 
-        pushed = self._counted(push, target.relay, "registry")
+        pushed = self._counted(push, target.counted)
         counted = dict(pushed.counted)
         if work == "cold":
-            counted["compressed"] = target.compressed(contender)
+            counted["compressed"] = target.compressed()
         self._add(f"{work}, push", contender, turn, replace(pushed, counted=counted))
 
-    def _counted(self, contender: Contender, relay: Relay, name: str) -> Run:
-        requests, sent = relay.counted()
+    def _sent_to_engine(self) -> dict[str, int]:
+        requests, sent = self.engine_relay.counted()
+        return {"engine requests": requests, "engine bytes": sent}
+
+    @staticmethod
+    def _counted(contender: Contender, count: Callable[[], Mapping[str, int]]) -> Run:
+        before = count()
         run = run_once(contender)
-        now, total = relay.counted()
         return replace(
-            run, counted={**run.counted, f"{name} requests": now - requests, f"{name} bytes": total - sent}
+            run, counted={**run.counted, **{name: total - before[name] for name, total in count().items()}}
         )
 
     def _import(self, turn: int) -> None:
         for contender in self._working:
             with self._or_without(contender):
-                if isinstance(contender, Imagesync):
-                    contender.load()
+                contender.load()
                 contender.import_pandas()  # what was just written is read once
         for contender in self._working:
             with self._or_without(contender):

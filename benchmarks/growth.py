@@ -20,10 +20,11 @@ from functools import partial
 from itertools import combinations, product
 from pathlib import Path
 
-from benchmarks.builds import Imagesync, Registry, registry
+from benchmarks.builds import Imagesync
 from benchmarks.counting import Relay
 from benchmarks.environments import BIN, PROJECT, Environment, make_environment, run, tools, write_project
 from benchmarks.measure import run_once
+from benchmarks.registries import Registry, registry
 from benchmarks.results import FILE, Results, versions
 from benchmarks.rivals import DockerBuilder, Dockerfile, make_uv_image
 from imagesync.core.progress import SilentProgress
@@ -165,7 +166,7 @@ def _build_and_push(
     contender: Imagesync | Dockerfile, target: Registry, number: int, results: Results
 ) -> None:
     contender.prepare("light")
-    requests, sent = target.relay.counted()
+    before = target.counted()
 
     def build_and_push() -> dict[str, float]:
         contender.build("light")
@@ -173,8 +174,7 @@ def _build_and_push(
         return {}
 
     measured = run_once(build_and_push)
-    now, total = target.relay.counted()
-    counted: dict[str, float] = {"registry requests": now - requests, "registry bytes": total - sent}
+    counted: dict[str, float] = {name: total - before[name] for name, total in target.counted().items()}
     if isinstance(contender, Imagesync):
         counted["store bytes"] = sum(
             path.stat().st_size for path in contender.store.rglob("*") if path.is_file()

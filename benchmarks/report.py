@@ -143,10 +143,13 @@ def _machines(results: Sequence[Result], sessions: Mapping[str, dict[str, Any]])
 
 
 def _commands(runs: Runs, size: str, figures: Sequence[str]) -> Iterator[str]:
-    yield _row("", "seconds", "imagesync is", "processor, s", "memory, MB", "read, MB", "files opened")
-    yield _row(*["---"] * 7)
+    yield _row(
+        *("", "seconds", "imagesync is", "processor, s", "memory, MB", "read, MB", "files opened"),
+        "processes and threads",
+    )
+    yield _row(*["---"] * 8)
     for figure in figures:
-        yield _row(f"**{_COMMANDS[figure]}**", *[""] * 6)
+        yield _row(f"**{_COMMANDS[figure]}**", *[""] * 7)
         contenders = runs[figure, size]
         for name, measured, compared in _beside_ours(contenders):
             yield _row(
@@ -157,6 +160,7 @@ def _commands(runs: Runs, size: str, figures: Sequence[str]) -> Iterator[str]:
                 _megabytes(measured, lambda run: run.memory),
                 _megabytes(measured, lambda run: run.read),
                 _median(measured, _counted("files"), "{:.0f}"),
+                _median(measured, lambda run: run.processes, "{:.0f}"),
             )
 
 
@@ -294,7 +298,8 @@ def _megabytes(measured: Sequence[Run], value: Callable[[Run], float | None]) ->
 
 def _bytes_and_requests(measured: Sequence[Run], name: str) -> str:
     sent = _megabytes(measured, _counted(f"{name} bytes"))
-    return f"{sent} ({_median(measured, _counted(f'{name} requests'), '{:.0f}')})" if sent else ""
+    requests = _median(measured, _counted(f"{name} requests"), "{:.0f}")
+    return f"{sent} ({requests})" if requests else sent
 
 
 def _plot(runs: Runs, size: str, contenders: Sequence[str] | None) -> str:

@@ -12,6 +12,7 @@ from typing import Protocol
 from uv import find_uv_bin
 
 from benchmarks.environments import BIN, Environment, clean_environ, run
+from benchmarks.registries import Certificates
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.build_context import BuildRequest, ContextFile
@@ -190,6 +191,11 @@ class Dockerfile:
         """Return the ID of the last image."""
         return self._image
 
+    @property
+    def certificates(self) -> Certificates | None:
+        """Return those of a registry that it can push to, if that must answer by TLS."""
+        return None
+
     def start_turn(self, turn: int) -> None:
         """Take a new cache mount: nothing of the turn before is in it."""
         self._turn = turn
@@ -222,6 +228,9 @@ class Dockerfile:
     def push(self, target: str) -> None:
         """Push the last image."""
         self.builder.push(self._image, target)
+
+    def load(self) -> None:
+        """Do nothing: the image is where it was built."""
 
     def layers(self) -> tuple[str, ...]:
         """Return the digests of the last image's layers."""
