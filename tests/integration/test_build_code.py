@@ -38,8 +38,8 @@ def local(base_python: Path, tmp_path: Path) -> LocalEnvironment:
     project = tmp_path / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "orchard"\nversion = "1.0"\n'
+        '[build-system]\nrequires = ["flit_core>=3.8"]\nbuild-backend = "flit_core.buildapi"\n'
+        '[project]\nname = "orchard"\nversion = "1.0"\ndescription = "A test"\n'
     )
     (project / "orchard.py").write_text("trees = 3\n")
     return make_environment(tmp_path / "env", packages=["toolz"], editable=[project], python=base_python)

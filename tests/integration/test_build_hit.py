@@ -64,8 +64,8 @@ def test_edited_source_is_no_hit(build_cli: CommandLine, local: LocalEnvironment
     project = tmp_path / "project"
     project.mkdir()
     (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "elder"\nversion = "1.0"\n'
+        '[build-system]\nrequires = ["flit_core>=3.8"]\nbuild-backend = "flit_core.buildapi"\n'
+        '[project]\nname = "elder"\nversion = "1.0"\ndescription = "A test"\n'
     )
     module = project / "elder.py"
     module.write_text("berries = 1\n")

@@ -28,11 +28,12 @@ from tests.micromamba import make_stand_in, real_micromamba
 TOKEN = "tk-in-no-file"
 _PROJECT = """\
 [build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
+requires = ["flit_core>=3.8"]
+build-backend = "flit_core.buildapi"
 [project]
 name = "mine"
 version = "0.1.0"
+description = "A test"
 dependencies = ["toolz"]
 """
 
