@@ -8,6 +8,7 @@ commands printed, as a terminal shows it at the end.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -19,6 +20,7 @@ import termios
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
+from uuid import uuid4
 
 import pyte
 from rich.console import Console
@@ -42,9 +44,9 @@ SESSION = (
 
 def main() -> None:
     """Run the session, and write both pictures."""
-    with tempfile.TemporaryDirectory() as name:
-        project = Path(name, "weather")
-        environ = prepare(project)
+    project = Path(tempfile.gettempdir(), "weather")  # the picture shows its name
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        environ = prepare(project, Path(name), stack)
         screen = pyte.Screen(COLUMNS, LINES)
         stream = pyte.ByteStream(screen)
         for command in SESSION:
@@ -61,11 +63,14 @@ def main() -> None:
         print(f"Wrote {picture.relative_to(ROOT)}")
 
 
-def prepare(project: Path) -> dict[str, str]:
-    """Make the project with its environment, and return the variables of the session."""
+def prepare(project: Path, folder: Path, stack: contextlib.ExitStack) -> dict[str, str]:
+    """Make the project with its environment, which *stack* removes, and return the session's variables."""
     shutil.copytree(
         ROOT / "examples" / "weather", project, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__")
     )
+    stack.callback(shutil.rmtree, project)
+    with (project / "src" / "weather" / "__init__.py").open("a", encoding="utf-8") as file:
+        file.write(f"# {uuid4()}\n")  # the engine has no image of it, whoever has built here before
     base = output("scripts/base_image.py")
     version = output("scripts/base_python.py", IMAGESYNC_BASE=base)
     python = subprocess.run(
@@ -83,7 +88,7 @@ def prepare(project: Path) -> dict[str, str]:
         identity = ["-c", "user.name=me", "-c", "user.email=me@example.com"]
         subprocess.run(["git", *identity, *arguments], cwd=project, check=True)
     # As `uv tool install` puts it on PATH.
-    tools = project.parent / "bin"
+    tools = folder / "bin"
     tools.mkdir()
     (tools / "imagesync").symlink_to(ROOT / ".venv" / "bin" / "imagesync")
     # `uv run` puts .venv on PATH.
@@ -96,7 +101,7 @@ def prepare(project: Path) -> dict[str, str]:
         "TERM": "xterm-256color",
         "LANG": "C.UTF-8",
         "IMAGESYNC_BASE": base,
-        "IMAGESYNC_CACHE_DIR": str(project.parent / "cache"),
+        "IMAGESYNC_CACHE_DIR": str(folder / "cache"),
         "IMAGESYNC_PYTHON": "base",
     }
 
