@@ -27,11 +27,12 @@ PROJECT = f"""\
 [project]
 name = "weather"
 version = "1.0"
+description = "A test"
 requires-python = "=={MINOR}.*"
 dependencies = ["toolz==1.0.0"]
 [build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
+requires = ["flit_core>=3.8"]
+build-backend = "flit_core.buildapi"
 [tool.imagesync]
 profile = "none"
 """
