@@ -16,8 +16,14 @@ from pytest_parts import WORK, Parts
 
 FOLDER = Path("tests/hostile")
 ENGINES = ("test_engines.py", "test_engine_answers.py")
-CLUSTERS = ("test_clusters.py",)
-COMMANDS = ("test_fault_proxies.py", "test_machines.py", "test_foreign_caches.py")
+CLUSTERS = ("test_clusters.py", "test_killed_builds.py")
+COMMANDS = (
+    "test_fault_proxies.py",
+    "test_machines.py",
+    "test_foreign_caches.py",
+    "test_output.py",
+    "test_full_disk.py",
+)
 PARTS = {
     "engines": [str(FOLDER / name) for name in ENGINES],
     "clusters": [str(FOLDER / name) for name in CLUSTERS],
