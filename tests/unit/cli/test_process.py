@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,15 @@ def test_removed_working_folder_is_an_error(command: str, tmp_path: Path) -> Non
 
 def test_help_needs_no_working_folder(tmp_path: Path) -> None:
     assert shell("mkdir gone && cd gone && rmdir ../gone && $imagesync --help", tmp_path).returncode == 0
+
+
+def test_interrupt_while_modules_are_imported_prints_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    environ = {**clean_environ(), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "imagesync", "scan"], env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize("verbose", [False, True])
