@@ -34,7 +34,7 @@ from imagesync.lock.layers import join_layers, shared_layer
 from imagesync.lock.make_lock import refuse_deviations
 from imagesync.pipeline.artifact_sources import ArtifactSources
 from imagesync.pipeline.artifacts import Artifacts
-from imagesync.pipeline.layer_packages import KnownPackages, LayerPackages, PackageSource
+from imagesync.pipeline.layer_packages import LayerPackages, PackageSource
 from imagesync.pipeline.local_wheels import (
     LocalWheels,
     report_differences,
@@ -137,22 +137,14 @@ class LayerBuilder:
         return self._locking.result()
 
     def lock_in_background(self) -> None:
-        """Start to lock while local wheels are made, and to look for what is known of the packages.
-
-        An error is raised where the result is needed.
-        """
-        _ = self._known
+        """Start to lock while local wheels are made; an error is raised where the lock is needed."""
+        _ = self._locking
 
     @cached_property
     def _locking(self) -> BackgroundCall[Lock]:
         sources = self.sources
         find_uv_bin()  # loads sysconfig, which two threads can't do at once
         return BackgroundCall(lambda: self.inputs.lock(self.base, sources))
-
-    @cached_property
-    def _known(self) -> BackgroundCall[KnownPackages]:
-        locking = self._locking
-        return BackgroundCall(lambda: self._source_of(locking.result()).find_known())
 
     @cached_property
     def wheels(self) -> LocalWheels:
@@ -195,7 +187,7 @@ class LayerBuilder:
         del no_cache
         _ = self._created  # refuses a wrong time before anything is fetched
         self._workdir()  # refuses an account that the base lacks, before anything is fetched
-        packages = self._packages.fetch(self._known.result())
+        packages = self._packages.fetch()
         artifacts = packages.artifacts
         refuse_deviations(self.inputs.plan, artifacts.lock)
         report_differences(artifacts.lock, self.inputs.context.progress)
@@ -223,9 +215,7 @@ class LayerBuilder:
 
     @cached_property
     def _packages(self) -> PackageSource:
-        return self._source_of(self.wheels.in_lock(self.lock))
-
-    def _source_of(self, lock: Lock) -> PackageSource:
+        lock = self.wheels.in_lock(self.lock)
         return PackageSource(self.inputs, lock, self.sources, self.finder.base, self.finder.cached)
 
     def _check_system(self, wheels: Sequence[WheelPart | KnownWheel]) -> None:

@@ -66,14 +66,6 @@ class LayerPackages:
 
 
 @dataclass(frozen=True)
-class KnownPackages:
-    """Packages whose parts are known, so that their archives needn't be fetched; by their names."""
-
-    wheels: Mapping[str, KnownWheel]
-    conda: Mapping[str, KnownConda]
-
-
-@dataclass(frozen=True)
 class PackageSource:
     """Fetches the packages of a lock, or finds their parts in the store or in a cache of layers.
 
@@ -97,17 +89,8 @@ class PackageSource:
     base: LayoutBase
     cached: CachedLayers | None
 
-    def find_known(self) -> KnownPackages:
-        """Return what the store or the cache of layers knows of the packages of indexes and channels."""
-        wheels = {package.name: self._known_wheel(package) for package in self.lock.packages}
-        conda = {package.name: self._known_conda(package) for package in self.lock.conda}
-        return KnownPackages(
-            {name: wheel for name, wheel in wheels.items() if wheel is not None},
-            {name: package for name, package in conda.items() if package is not None},
-        )
-
-    def fetch(self, known: KnownPackages) -> LayerPackages:
-        """Return the packages of the image: those that are *known* aren't fetched.
+    def fetch(self) -> LayerPackages:
+        """Return the packages of the image: those whose parts are known aren't fetched.
 
         Raises
         ------
@@ -119,7 +102,10 @@ class PackageSource:
             self.inputs.context.progress.line(
                 f"warning: no Python {minor} is here to compile bytecode, so the image has none"
             )
-        wheels, conda = known.wheels, known.conda
+        found = ((package.name, self._known_wheel(package)) for package in self.lock.packages)
+        wheels = {name: wheel for name, wheel in found if wheel is not None}
+        known = ((package.name, self._known_conda(package)) for package in self.lock.conda)
+        conda = {name: package for name, package in known if package is not None}
         while True:
             archives = {name: KnownArchive(each.archive, each.distributions) for name, each in conda.items()}
             artifacts = fetch_artifacts(

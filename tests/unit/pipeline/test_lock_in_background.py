@@ -41,7 +41,7 @@ class HeldInputs(EnvironmentInputs):
 
 
 def held_inputs(cache: Path, *, refused: bool = False) -> HeldInputs:
-    context = Context(Settings(profile="none", cache_dir=cache, base=f"oci:{cache / 'none'}"))
+    context = Context(Settings(profile="none", cache_dir=cache))
     python = Interpreter(
         *("cpython", "3.12.1", "linux-x86_64", "cp312", "/env/bin/python", "/env", "/usr", "glibc 2.36")
     )
