@@ -19,7 +19,7 @@ from typing import Any
 
 import docker
 import pytest
-from distributed import Client, Security
+from distributed import Client, Event, Security
 from distributed.utils import Log
 
 import imagesync
@@ -194,8 +194,11 @@ def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) 
 
         # Workers of groups neither count nor go, and don't keep others from coming that a task needs.
         adaptive = cluster.adapt(minimum=0, maximum=1, interval="50ms", wait_count=2)
-        assert client.submit(eval, "1 + 1", resources={"leaf": 1}, pure=False).result(timeout=60) == 2
-        assert adaptive.observed == adaptive.plan == {0}
+        go = Event("go", client=client)
+        future = client.submit(go.wait, resources={"leaf": 1}, pure=False)
+        wait_until(lambda: adaptive.observed == adaptive.plan == {0})
+        go.set()
+        assert future.result(timeout=60)
         wait_until(lambda: set(cluster.workers) == {"big-0", "big-1"})
         cluster.adapt(minimum=1, maximum=1, interval="50ms", wait_count=2)
         wait_until(lambda: set(cluster.observed) == {0, "big-0", "big-1"})
