@@ -71,7 +71,7 @@ class SchedulerStreams:
         # Docker 20.10 on a busy machine was seen to attach without ever sending a byte; its log has them.
         while not (settled := self._settled.wait(_SILENCE)):
             logged = self._log()
-            if node.READY in logged.splitlines():
+            if node.READY in logged:  # not always as a line: Podman logs what both streams say in pieces
                 return
             if time.monotonic() > end:
                 self._output = deque(logged.splitlines())
