@@ -126,7 +126,10 @@ def test_nodes_get_the_image_by_digest(
     assert task["Spec"]["ContainerSpec"]["Image"] == cluster.image
 
 
-def test_worker_waits_for_a_node_that_meets_its_constraints(make: Make, swarm: docker.DockerClient) -> None:
+def test_worker_waits_for_a_node_that_meets_its_constraints(
+    make: Make, swarm: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imagesync.cluster.supervised_cluster.JOIN_TIMEOUT", 1.0)
     cluster = make(constraints=["node.labels.disk==ssd"])
     wait_until(lambda: bool(tasks_of(swarm, cluster, "worker-0")))
     (task,) = tasks_of(swarm, cluster, "worker-0")
