@@ -91,7 +91,7 @@ def push_image(
         if not push.put_manifest(missing[0]):
             # The registry has lost a layer of that manifest, or another repository's.
             push.send(frozenset())
-            push.put_manifest(missing[0], last=True)
+            push.put_manifest_again(missing[0])
         missing = missing[1:]
     for name in missing:
         repository.put_manifest(image.content, image.descriptor.media_type, name)
@@ -167,6 +167,20 @@ class _Push:
         if not response.ok:
             raise self._repository.connection.refused(f"push {self._repository.name}:{name}", response)
         return True
+
+    def put_manifest_again(self, name: str) -> None:
+        """Put the manifest after all its blobs were sent, with pauses as long as the registry lacks one.
+
+        A registry whose files name the blobs of a repository writes these files anew whenever somebody sends
+        a blob, so that it seems to lack what several clients send at once.
+        """
+        from imagesync.registry.http import ATTEMPTS
+
+        for attempt in range(1, ATTEMPTS):
+            if self.put_manifest(name):
+                return
+            self._repository.connection.wait(attempt)
+        self.put_manifest(name, last=True)
 
     def _lacks(self, blob: Descriptor) -> bool:
         return blob.size < _TINY or not self._repository.has_blob(blob)

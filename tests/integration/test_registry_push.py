@@ -223,14 +223,16 @@ def test_dropped_connections_are_made_again(
     assert copied(target, tmp_path / "copy").digest == image.digest
 
 
+@pytest.mark.parametrize("times", [1, 2])
 def test_known_layer_that_the_registry_has_lost_is_sent_again(
-    target: Target, proxy: RegistryProxy, layout: ImageLayout, tmp_path: Path
+    target: Target, proxy: RegistryProxy, layout: ImageLayout, tmp_path: Path, times: int
 ) -> None:
     first = small_image(layout, {"a": os.urandom(50_000)}, {"b": b"1"})
     target.push(first, cache=tmp_path / "cache")
     second = small_image(layout, {"c": b"2"}, name="second")
     unknown = b'{"errors": [{"code": "MANIFEST_BLOB_UNKNOWN", "message": "blob unknown to registry"}]}'
-    proxy.fail(Fault("PUT", ".*/manifests/.*", status=404, content=unknown))
+    # Twice where another client sends the same blobs at that moment.
+    proxy.fail(Fault("PUT", ".*/manifests/.*", status=404, content=unknown, times=times))
     target.push(second, cache=tmp_path / "cache")
     assert target.is_published()
 
