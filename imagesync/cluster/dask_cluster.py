@@ -162,7 +162,10 @@ class DaskCluster(SpecCluster):
             for identity in msg["workers"].values():
                 self._on_joined(identity)
         elif op == "remove":
-            self._on_left(self.scheduler_info["workers"][msg])
+            identity = self.scheduler_info["workers"].get(msg)
+            if identity is None:
+                return  # it had left already when all were asked for anew, as `wait_for_workers` does
+            self._on_left(identity)
         # Not SpecCluster's, which closes a worker that doesn't come back.
         Cluster._update_worker_status(self, op, msg)
 

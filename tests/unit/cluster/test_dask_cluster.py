@@ -99,3 +99,13 @@ def test_worker_that_can_not_be_ended_keeps_no_other_from_starting() -> None:
         await has(cluster, 2)
 
     with_workers(1, check)
+
+
+def test_news_of_a_worker_that_is_known_to_have_left_is_no_error() -> None:
+    async def check(cluster: LocalCluster) -> None:
+        (address,) = cluster.scheduler_info["workers"]
+        for _ in range(2):
+            cluster._update_worker_status("remove", address)
+        assert not cluster.scheduler_info["workers"]
+
+    with_workers(1, check)
