@@ -30,36 +30,25 @@ def longer_than_said(size: int) -> Reply:
 
 def slow(seconds: float, *, length: int | None) -> Reply:
     """Return an answer of single bytes, with a pause between them."""
-
-    def reply() -> Iterator[bytes]:
-        size = b"" if length is None else b"Content-Length: %d\r\n" % length
-        yield HEAD + size + b"Connection: close\r\n\r\n"
-        while True:
-            yield b"x"
-            threading.Event().wait(seconds)
-
-    return reply
+    size = b"" if length is None else b"Content-Length: %d\r\n" % length
+    return _byte_by_byte(HEAD + size + b"Connection: close\r\n\r\n", b"x", seconds)
 
 
 def slow_head(seconds: float) -> Reply:
     """Return an answer of a header without an end, by single bytes."""
-
-    def reply() -> Iterator[bytes]:
-        yield HEAD + b"X-Odd: "
-        while True:
-            yield b"x"
-            threading.Event().wait(seconds)
-
-    return reply
+    return _byte_by_byte(HEAD + b"X-Odd: ", b"x", seconds)
 
 
 def slow_chunk(seconds: float) -> Reply:
     """Return an answer in chunks, whose size is sent by single bytes."""
+    return _byte_by_byte(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0", seconds)
 
+
+def _byte_by_byte(beginning: bytes, byte: bytes, seconds: float) -> Reply:
     def reply() -> Iterator[bytes]:
-        yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+        yield beginning
         while True:
-            yield b"0"
+            yield byte
             threading.Event().wait(seconds)
 
     return reply
