@@ -22,7 +22,8 @@ from benchmarks.builds import FIRST, Builds, ImageContender, Imagesync
 from benchmarks.cluster import measure_cluster
 from benchmarks.counting import Relay
 from benchmarks.environments import SIZES, Environment, make_environment, tools
-from benchmarks.pyoci import Pyoci, base_registry
+from benchmarks.pyoci import Pyoci
+from benchmarks.registries import base_registry
 from benchmarks.results import FILE, Results, versions
 from benchmarks.rivals import (
     DockerBuilder,
@@ -38,6 +39,7 @@ from imagesync.engine.engine import Engine
 from imagesync.image.base import ensure_base
 from imagesync.image_layout import BaseImage
 from imagesync.settings.model import Settings
+from tests.indexes.certificates import make_certificates
 
 FIGURES = (*commands.FIGURES, *builds.FIGURES, "cluster")
 CONTENDERS = ("imagesync", "oci", "docker-pip", "docker-uv", "podman-pip", "podman-uv", "pyoci", "conda-pack")
@@ -119,15 +121,15 @@ class Images:
                 archive.unlink()
             if set(arguments.figures) & set(builds.FIGURES):
                 contenders = [
-                    self._pyoci(stack)
-                    if name == "pyoci"
+                    self._without_engine(name, stack)
+                    if name in ("oci", "pyoci")
                     else self._contender(name, podman, uv_image, pip_image)
                     for name in arguments.contenders
                 ]
                 images = Builds(self.environment, contenders, self.results, self.relay, self.work)
                 images.measure(arguments.figures, turns=arguments.turns)
             if "cluster" in arguments.figures:
-                ours = self._imagesync("docker")
+                ours = self._imagesync("docker", self.root)
                 ours.build(FIRST)
                 measure_cluster(ours.image, self.environment.size, self.results, turns=arguments.turns)
                 ours.close()
@@ -136,19 +138,25 @@ class Images:
     def _folder(self) -> Path:
         return self.work / self.environment.size
 
-    def _pyoci(self, stack: contextlib.ExitStack) -> Pyoci:
-        bases = stack.enter_context(base_registry(self.base.reference, self.work / "registries"))
+    def _without_engine(self, name: str, stack: contextlib.ExitStack) -> ImageContender:
+        """Return what takes its base from a registry on this machine; pyoci's must answer by TLS."""
+        registries = self.work / "registries"
+        if name == "oci":
+            base = stack.enter_context(base_registry(self.base.reference, registries)).target()
+            return self._imagesync("oci", base)
+        (registries / "certificates").mkdir(parents=True, exist_ok=True)
+        certificates = make_certificates(registries / "certificates")
+        bases = stack.enter_context(base_registry(self.base.reference, registries, certificates))
         engine, files = DockerBuilder(self.engine), self._folder / "pyoci"
         return Pyoci(self.environment, self.base.minor, bases, files, self.tools, engine)
 
-    def _imagesync(self, builder: str) -> Imagesync:
-        base = self.root if builder == "docker" else f"docker-daemon:{self.base.reference}"
+    def _imagesync(self, builder: str, base: str) -> Imagesync:
         store, engine = self._folder / f"store-{builder}", DockerBuilder(self.engine)
         return Imagesync(builder, self.environment, base, store, self.relay.url, engine)
 
     def _contender(self, name: str, podman: PodmanBuilder, uv_image: str, pip_image: str) -> ImageContender:
-        if name in ("imagesync", "oci"):
-            return self._imagesync("docker" if name == "imagesync" else "oci")
+        if name == "imagesync":
+            return self._imagesync("docker", self.root)
         program, _, kind = name.partition("-")
         builder = podman if program == "podman" else DockerBuilder(self.engine)
         title, kind = (name, name) if program == "conda" else (f"{program.capitalize()}, {kind}", kind)
@@ -189,7 +197,7 @@ def _parse() -> argparse.Namespace:
     # pip and uv make no image of a conda environment, and conda-pack none of another.
     conda = ("imagesync", "oci", "conda-pack")
     possible: tuple[str, ...] = conda if arguments.size == "C" else CONTENDERS[:-1]
-    for program, names in (("podman", ("podman-pip", "podman-uv")), ("skopeo", ("pyoci",))):
+    for program, names in (("podman", ("podman-pip", "podman-uv")), ("skopeo", ("oci", "pyoci"))):
         if not shutil.which(program):
             possible = tuple(name for name in possible if name not in names)
     arguments.contenders = arguments.contenders or list(possible)

@@ -77,7 +77,7 @@ class Imagesync:
     builder
         ``docker``, which ends with an image in the engine, or ``oci``, which ends with an OCI layout.
     base
-        The root image, or for ``oci`` the image that ``docker`` makes of it.
+        The root image, or for ``oci`` the image that ``docker`` makes of it, in a registry.
     docker_host
         Where the engine answers.
     """

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import Environment, run
-from benchmarks.registries import Certificates, Registry, registry
+from benchmarks.registries import Certificates, Registry
 from benchmarks.rivals import DockerBuilder
-from tests.indexes.certificates import make_certificates
 
 _IMAGE = "imagesync-bench-pyoci:latest"
 _PACKAGES = "/app/.venv/lib/python{minor}/site-packages"
@@ -120,15 +118,3 @@ class Pyoci:
     def _read(self, path: str) -> dict[str, Any]:
         read: dict[str, Any] = json.loads((self._layout / path).read_text("utf-8"))
         return read
-
-
-@contextlib.contextmanager
-def base_registry(reference: str, folder: Path) -> Iterator[Registry]:
-    """Start a registry that has an image of the engine, and answers by TLS."""
-    place = folder / "certificates"
-    place.mkdir(parents=True, exist_ok=True)
-    with registry(folder, make_certificates(place)) as bases:
-        source = f"docker-daemon:{reference}"
-        copy = ("skopeo", "copy", "--quiet", "--format", "oci", "--dest-tls-verify=false")
-        run(*copy, source, f"docker://{bases.target()}")
-        yield bases

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.counting import Relay
+from benchmarks.environments import run
 from tests.integration.local_registry import LocalRegistry
 
 _MANIFESTS = (
@@ -69,3 +70,14 @@ def registry(folder: Path, certificates: Certificates | None = None) -> Iterator
             host, _, port = local.host.rpartition(":")
             with Relay((host, int(port))) as relay:
                 yield Registry(relay, certificates)
+
+
+@contextlib.contextmanager
+def base_registry(
+    reference: str, folder: Path, certificates: Certificates | None = None
+) -> Iterator[Registry]:
+    """Start a registry that has an image of the engine."""
+    with registry(folder, certificates) as bases:
+        copy = ("skopeo", "copy", "--quiet", "--format", "oci", "--dest-tls-verify=false")
+        run(*copy, f"docker-daemon:{reference}", f"docker://{bases.target()}")
+        yield bases
