@@ -79,7 +79,7 @@ def diagnose(
     asked = BackgroundCall(lambda: ask_engine(context))
     groups: tuple[Callable[[], Iterable[Check]], ...] = (
         lambda: environment_checks(
-            environ, scanned.result, lambda python: base_of_image(python, context, asked.result)
+            environ, scanned.result, lambda environment: base_of_image(environment, context, asked.result)
         ),
         lambda: engine_checks(context, asked.result),
         lambda: image_checks(context, scanned.result, asked.result),

@@ -28,13 +28,13 @@ from imagesync.indexes.pypi.index_problems import (
 )
 from imagesync.indexes.pypi.project_configuration import read_index_configuration
 from imagesync.indexes.pypi.uv_environment import make_access
-from imagesync.settings.bases import base_hint, well_known
+from imagesync.settings.bases import base_hint, well_known_minor
 from imagesync.store.layout import default_cache_dir
 from imagesync.store.source import local_path
 from imagesync.store.store import Store
 
 if TYPE_CHECKING:
-    from imagesync.scan.environment import Environment, Interpreter
+    from imagesync.scan.environment import Environment
     from imagesync.settings.model import Settings
 
 Status = Literal["ok", "warning", "failed"]
@@ -78,7 +78,7 @@ def failed(name: str, error: ImagesyncError) -> Check:
 def environment_checks(
     environ: Mapping[str, str],
     scan: Callable[[], Environment],
-    base_of: Callable[[Interpreter], str | None],
+    base_of: Callable[[Environment], str | None],
 ) -> Iterator[Check]:
     """Check the interpreter, and the indexes that its configuration names.
 
@@ -87,11 +87,12 @@ def environment_checks(
     scan
         Returns the environment, or raises why it can't be scanned.
     base_of
-        Returns the base image whose Python the image of a venv gets; ``None`` if it gets the environment's.
+        Returns the base image whose Python the image gets; ``None`` if it gets exactly the environment's.
     """
     try:
         environment = scan()
         indexes = read_index_configuration(Path(environment.python.prefix), environ)
+        base = base_of(environment)
     except ImagesyncError as error:
         yield failed("interpreter", error)
         return
@@ -99,8 +100,7 @@ def environment_checks(
     message = (
         f"{found.implementation} {found.version} in {found.prefix}, {len(environment.packages)} packages"
     )
-    base = None if environment.conda else base_of(found)
-    expected = None if base is None else _python_of(base)
+    expected = None if base is None else well_known_minor(base)
     if found.implementation != "cpython":
         hint = "Use an environment of CPython: `python3 -m venv .venv`."
         yield Check("interpreter", "failed", f"{message}: images have CPython", hint)
@@ -110,16 +110,6 @@ def environment_checks(
     else:
         yield Check("interpreter", "ok", message)
     yield from _index_checks(indexes, environ)
-
-
-def _python_of(base: str) -> str | None:
-    """Return the feature version of Python in a well-known image, ``None`` for any other.
-
-    >>> _python_of("ubuntu:24.04"), _python_of("python:3.13-slim"), _python_of("example.com/mine:1")
-    ('3.12', '3.13', None)
-    """
-    found = well_known(base)
-    return None if found is None else ".".join(found.python.split(".")[:2])
 
 
 def _index_checks(indexes: IndexConfiguration, environ: Mapping[str, str]) -> Iterator[Check]:

@@ -18,18 +18,20 @@ from imagesync.errors import EngineNotFound, ImagesyncError
 from imagesync.image.layers.standalone_python import find_standalone
 from imagesync.indexes.pypi.index_problems import innermost
 from imagesync.pipeline.engine_finder import is_in_registry
+from imagesync.pipeline.environment_plan import choose_interpreter
 from imagesync.pipeline.layout_base import base_with_python
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.registry.image_source import open_image
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.registry import check_push
 from imagesync.registry.repository import Repository
+from imagesync.settings.bases import well_known_minor
 from imagesync.settings.model import DEFAULT_BASE
 from imagesync.store.layout import IMAGES
 
 if TYPE_CHECKING:
     from imagesync.pipeline.context import Context
-    from imagesync.scan.environment import Environment, Interpreter
+    from imagesync.scan.environment import Environment
 
 _REGISTRY_SECONDS = 20
 # BuildKit speaks the protocol that builds need from this API version on (Docker Engine 18.09).
@@ -89,15 +91,23 @@ def builds_without_engine(context: Context, ask: AskEngine) -> bool:
     return False
 
 
-def base_of_image(python: Interpreter, context: Context, ask: AskEngine) -> str | None:
-    """Return the base image whose Python the image of a venv gets; ``None`` if it gets the environment's."""
-    settings = context.settings
-    if builds_without_engine(context, ask):
-        if settings.python_source == "auto" and find_standalone(python) is not None:
-            return None
-        if settings.base == DEFAULT_BASE and python.version:
-            return base_with_python(python.version)
-    return settings.base
+def base_of_image(environment: Environment, context: Context, ask: AskEngine) -> str | None:
+    """Return the base image whose Python the image gets; ``None`` if it gets exactly the environment's.
+
+    Channels are asked only where that decides whether, or on which base, a build succeeds.
+    """
+    python, settings = environment.python, context.settings
+    if environment.conda or settings.add_conda or settings.python_source == "conda":
+        return None
+    base, without_engine = settings.base, builds_without_engine(context, ask)
+    is_auto = settings.python_source == "auto"
+    if is_auto and without_engine and find_standalone(python) is not None:
+        return None
+    if without_engine and base == DEFAULT_BASE and python.version:
+        base = base_with_python(python.version)
+    elif well_known_minor(base) in (None, python.minor):
+        return base
+    return None if is_auto and choose_interpreter(environment, context).source == "conda" else base
 
 
 def engine_checks(context: Context, ask: AskEngine) -> Iterator[Check]:
@@ -162,9 +172,7 @@ def _base_check(context: Context, scan: Callable[[], Environment], ask: AskEngin
     base = context.settings.base
     if builds_without_engine(context, ask):
         if base == DEFAULT_BASE:
-            environment = scan()
-            if not environment.conda:
-                base = base_of_image(environment.python, context, ask) or base
+            base = base_of_image(scan(), context, ask) or base
         return _base_without_engine(parse_location(base, given_as="base"), context, ask)
     try:
         answer = ask()

@@ -19,6 +19,7 @@ from imagesync.store.layout import PYTHONS, TREES
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
+    from imagesync.image.conda.conda_python import ChosenPython
     from imagesync.lock.conda.channels import Channels
     from imagesync.pipeline.context import Context
     from imagesync.plan.checks.system_libraries import SystemFiles
@@ -49,7 +50,8 @@ def plan_environment(environment: Environment, context: Context, *, asks_channel
     """
     settings, reason = context.settings, ""
     if asks_channels and settings.python_source == "auto" and not (environment.conda or settings.add_conda):
-        settings, reason = _with_interpreter(environment, context)
+        choice = choose_interpreter(environment, context)
+        settings, reason = replace(settings, python_source=choice.source), choice.reason
     if settings.channels or settings.add_conda or settings.python_source == "conda":
         from imagesync.plan.conda import with_channels
 
@@ -99,8 +101,11 @@ def takes_own_python(environment: Environment, settings: Settings) -> bool:
     return find_standalone(environment.python) is not None
 
 
-def _with_interpreter(environment: Environment, context: Context) -> tuple[Settings, str]:
-    """Return the settings with the origin of the image's Python, and why it isn't the preferred one."""
+def choose_interpreter(environment: Environment, context: Context) -> ChosenPython:
+    """Return the origin of the Python of a pip environment's image, with `python = "auto"`.
+
+    Channels are asked if no answer is cached.
+    """
     from imagesync.image.conda.conda_python import choose_python
 
     def open_(urls: tuple[str, ...]) -> Channels:
@@ -108,14 +113,13 @@ def _with_interpreter(environment: Environment, context: Context) -> tuple[Setti
 
         return open_channels(urls, environment.python, context)
 
-    choice = choose_python(
+    return choose_python(
         environment,
         settings=context.settings,
         environ=context.environ,
         open_channels=open_,
         cache=context.cache_folder / PYTHONS,
     )
-    return replace(context.settings, python_source=choice.source), choice.reason
 
 
 def _with_code(plan: Plan, environment: Environment, context: Context) -> Plan:

@@ -92,6 +92,16 @@ def well_known(reference: str) -> WellKnown | None:
     return WellKnown(release.python, release.glibc, _words(release), "/usr/bin/python3")
 
 
+def well_known_minor(reference: str) -> str | None:
+    """Return the feature version of Python in a well-known image, ``None`` for any other.
+
+    >>> well_known_minor("python:3.13-slim"), well_known_minor("example.com/mine:1")
+    ('3.13', None)
+    """
+    found = well_known(reference)
+    return None if found is None else ".".join(found.python.split(".")[:2])
+
+
 def _official_python(tag: str) -> WellKnown | None:
     match = _PYTHON_TAG.fullmatch(tag)
     if match is None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import shutil
 import socket
 import sys
@@ -21,6 +22,7 @@ from imagesync.settings.model import Settings
 from tests.host_platform import NEEDS_OWN_SYSTEM
 from tests.indexes import LocalIndex
 from tests.oci_images import small_image
+from tests.unit.image.conda.test_conda_python import make_channel
 
 HERE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"
 
@@ -109,11 +111,33 @@ def test_environment_with_warnings_alone_is_healthy() -> None:
 
 def test_interpreter_other_than_that_of_the_base_fails(environ: dict[str, str]) -> None:
     other = "python:3.9-slim"
-    check = checks_of(environ, settings=Settings(base=other, builder="docker"))["interpreter"]
+    settings = Settings(base=other, builder="docker", python_source="base")
+    check = checks_of(environ, settings=settings)["interpreter"]
     assert check.status == "failed"
     assert check.message.endswith(f"the base {other} has 3.9")
     assert check.hint is not None
     assert f"--base {HERE}" in check.hint
+
+
+@pytest.mark.parametrize(
+    ("source", "version", "status"),
+    [
+        ("auto", platform.python_version(), "ok"),
+        ("auto", "3.9.1", "failed"),
+        ("conda", platform.python_version(), "ok"),
+    ],
+)
+def test_python_of_a_channel_takes_the_place_of_that_of_the_base(
+    environ: dict[str, str], tmp_path: Path, source: str, version: str, status: str
+) -> None:
+    settings = Settings(
+        base="python:3.9-slim",
+        builder="docker",
+        python_source=source,
+        channels=(make_channel(tmp_path / "channel", version),),
+        cache_dir=tmp_path / "store",
+    )
+    assert checks_of(environ, settings=settings)["interpreter"].status == status
 
 
 def test_interpreter_passes_with_a_base_of_unknown_python(environ: dict[str, str]) -> None:
