@@ -16,6 +16,7 @@ from imagesync.cluster.cleanup import FoundCluster
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.image.built_image import Image
+from imagesync.image.image_report import ImageReport, ReportLayer
 from imagesync.inventory.comparison import Comparison, Group, Row, State
 from imagesync.inventory.inventory import Entry, Inventory
 from imagesync.lock.lock import Deviation, Lock, Target
@@ -49,6 +50,8 @@ STATE = State("1.0")
 ROW = Row("toolz", "distribution", Group.SAME, Level.EXACT, (STATE,), (STATE,))
 TOTAL = Total(1, 1)
 IMAGE = Image("x:1", "", "", "", cached=True)
+LAYER = ReportLayer("sha256:0", 1, "base", "")
+REPORT = ImageReport("x:1", "", "", "", "", "", "", "", "", (LAYER,), None, ())
 
 # By section and the lead of the table in it.
 TABLES: dict[tuple[str, str], dict[str, Any]] = {
@@ -69,6 +72,8 @@ TABLES: dict[tuple[str, str], dict[str, Any]] = {
     ("Check", ""): Difference("toolz", "pip", "1.0", "2.0", "why").to_dict(),
     ("Cache", ""): {**Usage(Path(), TOTAL, TOTAL, TOTAL).to_dict(), "layout": {}},
     ("Build", ""): replace(IMAGE, images={LINUX_AMD64.name: IMAGE}).to_dict(),
+    ("Inspect", ""): REPORT.to_dict(),
+    ("Inspect", "An entry of `layers`:"): REPORT.to_dict()["layers"][0],
     ("Diff", ""): Comparison("a", "b", (ROW,)).to_dict(),
     ("Diff", "An entry of `packages`:"): ROW.to_dict(),
     ("Diff", "An entry of `left` or `right`:"): STATE.to_dict(),
