@@ -111,9 +111,13 @@ class Imagesync:
         """Do nothing: `cold` empties the store."""
 
     def prepare(self, work: str) -> None:
-        """Empty the store, if the build is to find nothing."""
+        """Empty the store, if the build is to find nothing but the base image."""
         if work == "cold":
             shutil.rmtree(self.store, ignore_errors=True)
+            if self.builder == "oci":
+                empty = self.store.with_name("empty")
+                run(BIN / "uv", "venv", "--quiet", "--clear", "--python", self.environment.python, empty)
+                self._imagesync(python=empty / "bin" / "python")
 
     def build(self, work: str) -> Mapping[str, float]:
         """Build or find the image."""
@@ -167,9 +171,10 @@ class Imagesync:
     def _loaded(self) -> str:
         return str(self._described["image_id" if self.builder == "docker" else "reference"])
 
-    def _imagesync(self, *arguments: str) -> None:
+    def _imagesync(self, *arguments: str, python: Path | None = None) -> None:
         described = self.store.with_name(f"{self.store.name}.json")
-        environment = ("--python", self.environment.python, "--base", self.base, "--builder", self.builder)
+        python = python or self.environment.python
+        environment = ("--python", python, "--base", self.base, "--builder", self.builder)
         names = ("--repository", self._repository, "--cache-dir", self.store, "--metadata-file", described)
         environ = {"DOCKER_HOST": self.docker_host}
         run(BIN / "imagesync", "build", *environment, *names, *arguments, environ=environ)

@@ -50,9 +50,11 @@ class Pyoci:
         """Do nothing: `cold` removes what was written."""
 
     def prepare(self, work: str) -> None:
-        """Write the project as it is now, and forget image and base if nothing is to be cached."""
+        """Write the project as it is now, and forget all but the base if nothing is to be cached."""
         if work == "cold":
             shutil.rmtree(self.files, ignore_errors=True)
+            shutil.copytree(self.environment.project, self.files)
+            self._pyoci("build", *self._names)
         shutil.copytree(self.environment.project, self.files, dirs_exist_ok=True)
         venv = self.files / ".venv"
         if not venv.is_symlink():
@@ -60,12 +62,12 @@ class Pyoci:
 
     def build(self, work: str) -> Mapping[str, float]:
         """Write the image into an OCI layout."""
-        self._pyoci(*(["--no-cache"] if work in ("cold", "warm") else []))
+        self._build(*(["--no-cache"] if work in ("cold", "warm") else []))
         return {}
 
     def push(self, target: str) -> None:
         """Build and push the image: pyoci has no command that only pushes."""
-        self._pyoci("--push", "--registry", target)
+        self._build("--push", "--registry", target)
 
     def layers(self) -> tuple[str, ...]:
         """Return the digests of the layers: those of the base are compressed, and the others aren't."""
@@ -102,15 +104,20 @@ class Pyoci:
     def _layout(self) -> Path:
         return self.files / "dist" / "image"
 
-    def _pyoci(self, *arguments: str) -> None:
+    @property
+    def _names(self) -> tuple[str | Path, ...]:
+        base, cache = self.bases.target(), self.files / "cache"
+        return ("--tag", _IMAGE, "--base-image", base, "--cache-dir", cache, "--no-progress")
+
+    def _build(self, *arguments: str) -> None:
         # It leaves out what says where packages are: `.venv/bin` and `pyvenv.cfg`.
         path = f"{_PACKAGES.format(minor=self.python_minor)}:/app/src"
-        names = ("--tag", _IMAGE, "--base-image", self.bases.target(), "--cache-dir", self.files / "cache")
-        options = ("--include-deps", "--env", f"PYTHONPATH={path}", "--no-progress")
+        self._pyoci("build", *self._names, "--include-deps", "--env", f"PYTHONPATH={path}", *arguments)
+
+    def _pyoci(self, *arguments: str | Path) -> None:
         assert self.bases.certificates is not None
         environ = {"SSL_CERT_FILE": str(self.bases.certificates[0])}
-        command: tuple[str | Path, ...] = (self.tools / "pyoci", "build", *names, *options, *arguments)
-        run(*command, cwd=self.files, environ=environ)
+        run(self.tools / "pyoci", *arguments, cwd=self.files, environ=environ)
 
     def _python(self, code: str) -> None:
         run("docker", "run", "--rm", "--entrypoint", "python3", _IMAGE, "-c", code)

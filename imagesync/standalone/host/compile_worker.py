@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest time that ZIP can hold
 _REGULAR = 0o100644 << 16
-_LEVEL = 1  # higher levels gain little and take long: archives are sent once, and read once
 _UNCHECKED_HASH = (1).to_bytes(4, "little")
 
 
@@ -126,7 +125,7 @@ def compile_wheel(
             member = zipfile.ZipInfo(cached, _DATE)
             member.create_system = 3
             member.external_attr = _REGULAR
-            target.writestr(member, pyc, zipfile.ZIP_DEFLATED, _LEVEL)
+            target.writestr(member, pyc)  # a layer compresses it
             count += 1
     return {"modules": count, "reused": reused, "too_large": too_large}
 
