@@ -94,10 +94,9 @@ def _write_prefix(files: ExtractedFiles) -> None:
 
 
 def _write(modules: Sequence[Path], root: Path, target: Path) -> None:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    with zipfile.ZipFile(target, "w") as archive:
         for path in modules:
-            member = zip_member(path.relative_to(root).as_posix())
-            archive.writestr(member, path.read_bytes(), zipfile.ZIP_DEFLATED)
+            archive.writestr(zip_member(path.relative_to(root).as_posix()), path.read_bytes())
 
 
 def _without_bytecode(root: Path, minor: str) -> Iterator[Path]:

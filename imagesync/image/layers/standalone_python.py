@@ -100,7 +100,7 @@ class StandalonePython:
         if found is None:
             with scratch_folder("python") as folder:
                 target = folder / "modules.zip"
-                with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                with zipfile.ZipFile(target, "w") as archive:
                     for path in self._files:
                         if path.suffix == ".py" and path.is_relative_to(self._modules):
                             member = zip_member(path.relative_to(self._modules).as_posix())
