@@ -80,6 +80,8 @@ class WithoutEngine:
             head = entry.read_text("utf-8")[:40]
             if any(f'"{kind}"' in head for kind in gone):
                 entry.unlink()
+        if "part" in gone:  # they are known by what they follow from, too
+            shutil.rmtree(self.ours.store / "packages", ignore_errors=True)
 
     def build(self, *arguments: str) -> str:
         """Build, and return the image's ID."""
