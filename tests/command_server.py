@@ -205,6 +205,18 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> list[str]:
     return list(request["command"])
 
 
+def _end(code: int) -> None:
+    """End a fork as an interpreter ends, but for its objects.
+
+    The system frees their memory at once; one by one it takes longer than most commands.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
 if __name__ == "__main__":
     _requests = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as _nothing:  # noqa: PTH123
@@ -213,4 +225,9 @@ if __name__ == "__main__":
     sys.argv = _serve(_requests)
     sys.path[0] = str(Path(sys.argv[0]).parent)
     main = import_module("imagesync.cli.main").main
-    main()
+    try:
+        main()
+    except SystemExit as _exit:
+        if isinstance(_exit.code, int):
+            _end(_exit.code)
+        raise
