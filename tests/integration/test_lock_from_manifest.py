@@ -16,6 +16,7 @@ _PROJECT = """\
 [project]
 name = "room"
 version = "0.1.0"
+description = "A test"
 dependencies = ["lamp>=1"]
 [project.optional-dependencies]
 dim = ["shade"]
@@ -23,10 +24,8 @@ every = ["room[dim]"]
 [dependency-groups]
 night = ["dusk"]
 [build-system]
-requires = ["hatchling"]
-build-backend = "hatchling.build"
-[tool.hatch.build.targets.wheel]
-include = ["room.py"]
+requires = ["flit_core>=3.8"]
+build-backend = "flit_core.buildapi"
 """
 TARGET = ("--target-python", "3.11.2", "--target-glibc", "2.36", "--base", "debian:bookworm-slim")
 
@@ -131,7 +130,7 @@ def test_lock_file_and_notes_beside_a_project_are_no_difference(
     here: CommandLine, environment: MakeEnvironment, project: Path
 ) -> None:
     (project / "pyproject.toml").write_text(_PROJECT.replace('"lamp>=1"', ""))
-    local = environment("hatchling", editable=[project])
+    local = environment("flit_core", editable=[project])
     cli = here.with_environ(VIRTUAL_ENV=local.prefix, IMAGESYNC_PYTHON="base", IMAGESYNC_NO_ISOLATION="room")
     cli("lock", "-o", "conda-lock.yml", *TARGET)
     (project / "notes.ipynb").write_text("{}")

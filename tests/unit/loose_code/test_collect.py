@@ -200,9 +200,9 @@ def test_size_limit_names_the_largest_files(bare: LocalEnvironment, tmp_path: Pa
 def test_modules_of_shipped_packages_are_left_out(environment: MakeEnvironment, tmp_path: Path) -> None:
     project = tree(tmp_path / "project", "src/orchard/__init__.py", "src/loose.py", "tools.py")
     (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "Or-Chard"\nversion = "1.0"\n'
-        '[tool.hatch.build.targets.wheel]\npackages = ["src/orchard"]\n'
+        '[build-system]\nrequires = ["flit_core>=3.8"]\nbuild-backend = "flit_core.buildapi"\n'
+        '[project]\nname = "Or-Chard"\nversion = "1.0"\ndescription = "Trees"\n'
+        '[tool.flit.module]\nname = "orchard"\n'
     )
     made = environment("toolz", editable=[project])
     lib = tree(tmp_path / "lib", "toolz.py", "mine.py")

@@ -74,8 +74,8 @@ def test_module_of_a_package_is_not_loose(
 ) -> None:
     project = module(tmp_path / "project", "src/orchard/__init__.py", "tools.py")
     (project / "pyproject.toml").write_text(
-        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
-        '[project]\nname = "orchard"\nversion = "1.0"\n'
+        '[build-system]\nrequires = ["flit_core>=3.8"]\nbuild-backend = "flit_core.buildapi"\n'
+        '[project]\nname = "orchard"\nversion = "1.0"\ndescription = "Trees"\n'
     )
     made = environment("toolz", "setuptools", "six", editable=[project])
     inside = CommandLine(cli.environ, project)

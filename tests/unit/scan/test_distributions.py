@@ -83,13 +83,14 @@ def local(environment: MakeEnvironment, wheels: Path) -> Callable[..., LocalEnvi
     def make(
         *packages: str, installer: str = "uv", name: str = "", editable: Sequence[Path] = ()
     ) -> LocalEnvironment:
-        arguments = ["--no-index", "--find-links", str(wheels)]
+        arguments = ["--no-index", "--find-links", str(wheels), "--no-build-isolation"]
         if installer == "uv":
-            return environment(*packages, name=name, arguments=[*arguments, "--offline"])
+            arguments.append("--offline")
+            return environment(*packages, name=name, editable=editable, arguments=arguments)
         # pip from outside: an environment with a pip of its own takes seconds to make.
         made = environment(name=name)
         words = [*packages, *(word for folder in editable for word in ("--editable", folder))]
-        made.pip_install("--no-build-isolation", *arguments, *words)
+        made.pip_install(*arguments, *words)
         return made
 
     return make
@@ -178,7 +179,7 @@ def test_editable_wheel_of_pip_has_its_source_folder(local: MakeEnvironment, tmp
 
 def test_editable_without_direct_url_is_found_by_its_pth(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
-    made = local(installer="pip", editable=[project])
+    made = local(editable=[project])
     (metadata_folder(made, "demo") / "direct_url.json").unlink()
     assert package(scanned(made), "demo").source.url == project.as_uri()
     # Older tools name the .pth as they like; the RECORD says whose it is.
@@ -193,7 +194,7 @@ def test_editable_without_direct_url_is_found_by_its_import_hook(
     local: MakeEnvironment, tmp_path: Path
 ) -> None:
     project = make_project(tmp_path / "project")
-    made = local(installer="pip", editable=[project])
+    made = local(editable=[project])
     (metadata_folder(made, "demo") / "direct_url.json").unlink()
     (made.site_packages / "__editable__.demo-1.0.pth").write_text("import __editable___demo_1_0_finder\n")
     (made.site_packages / "__editable___demo_1_0_finder.py").write_text(
@@ -204,7 +205,7 @@ def test_editable_without_direct_url_is_found_by_its_import_hook(
 
 def test_editable_is_found_by_symbolic_link(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
-    made = local(installer="pip", editable=[project])
+    made = local(editable=[project])
     (metadata_folder(made, "demo") / "direct_url.json").unlink()
     (made.site_packages / "__editable__.demo-1.0.pth").unlink()
     (made.site_packages / "demo.py").symlink_to(project / "src" / "demo.py")
@@ -215,7 +216,7 @@ def test_editable_is_found_by_symbolic_link(local: MakeEnvironment, tmp_path: Pa
 
 def test_editable_without_its_source_tree_is_an_error(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
-    made = local(installer="pip", editable=[project])
+    made = local(editable=[project])
     shutil.rmtree(project)
     result = scanned(made)
     assert package(result, "demo").source.editable
@@ -261,7 +262,7 @@ def test_egg_link_to_a_missing_folder_is_an_error(local: MakeEnvironment, tmp_pa
 
 def test_egg_info_in_an_editable_source_is_no_second_package(local: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project")
-    made = local(installer="pip", editable=[project])
+    made = local(editable=[project])
     information = project / "src" / "demo.egg-info"
     information.mkdir()
     (information / "PKG-INFO").write_text("Name: demo\nVersion: 0.9\n")
