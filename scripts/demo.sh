@@ -7,13 +7,6 @@ PATH=$root/.venv/bin:$PATH
 
 heading() { printf '\n== %s\n' "$1"; }
 show() { printf '$ %s\n' "$*"; "$@"; }
-excerpt() {
-    printf '$ %s\n' "$*"
-    "$@" >"$root/.work/demo/output.txt"
-    sed -n '1,12p' "$root/.work/demo/output.txt"
-    echo "  ..."
-    tail -n 1 "$root/.work/demo/output.txt"
-}
 now() { date +%s.%N; }
 since() { awk -v from="$1" -v to="$(now)" 'BEGIN { printf "%.1f s", to - from }'; }
 build() {
@@ -39,7 +32,9 @@ mkdir -p .work/demo
 interpreter=$(scripts/find-python.sh "${version%.*}")
 uv --quiet venv --no-project --python "$interpreter" .work/demo/env
 VIRTUAL_ENV=$root/.work/demo/env
-export VIRTUAL_ENV
+# The project's own, too: not the .venv above it, of which every command would warn.
+UV_PROJECT_ENVIRONMENT=$VIRTUAL_ENV
+export VIRTUAL_ENV UV_PROJECT_ENVIRONMENT
 uv --quiet pip install --editable examples/weather
 "$VIRTUAL_ENV/bin/python" -c '
 import importlib.metadata, platform
@@ -49,9 +44,9 @@ print(f"{count} packages, Python {platform.python_version()}")
 
 cd examples/weather
 heading "What is installed"
-excerpt imagesync scan
+show imagesync scan
 heading "What the image will hold, and why"
-excerpt imagesync plan
+show imagesync plan
 
 heading "The image"
 echo '$ imagesync build'
