@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from imagesync.cli.tables import Row, Section, Tone
-from imagesync.core.terminal import has_colour
-from imagesync.core.text import clean_lines, counted, encodable
+from imagesync.cli.tables import Row, Section, Tone, terminal_width
+from imagesync.core.terminal import has_colour, is_interactive
+from imagesync.core.text import clean_lines, counted, encodable, wrapped
 
 if TYPE_CHECKING:
     from imagesync.errors import ImagesyncError
@@ -36,13 +36,16 @@ def print_error(error: ImagesyncError, stream: TextIO | None = None) -> None:
 
 def _print(word: str, text: str, stream: TextIO | None) -> None:
     stream = sys.stderr if stream is None else stream
-    first, *rest = clean_lines(text)
     lead = f"{word}:"
+    first, *rest = clean_lines(text)
+    lines = [f"{lead} {first}", *rest]
+    if word == "error" and is_interactive(stream):
+        # A hint isn't broken, because it has commands to copy.
+        lines = [part for line in lines for part in wrapped(line, terminal_width(stream))]
+    shown = encodable("\n".join(lines), stream)
     if has_colour(stream):
-        lead = click.style(lead, fg=_COLOURS[word], bold=word == "error")
-    click.echo(
-        encodable("\n".join([f"{lead} {first}", *rest]), stream), file=stream, color=has_colour(stream)
-    )
+        shown = click.style(lead, fg=_COLOURS[word], bold=word == "error") + shown[len(lead) :]
+    click.echo(shown, file=stream, color=has_colour(stream))
 
 
 def short_channels(channels: Iterable[str]) -> dict[str, str]:

@@ -93,7 +93,7 @@ def print_sections(sections: Iterable[Section], stream: TextIO | None = None) ->
         stream.write(encodable("\n".join(map(_as_text, cleaned)), stream))
         stream.flush()
         return
-    layout = _Layout(_terminal_width(stream), "…" if encodable("…", stream) == "…" else "...")
+    layout = _Layout(terminal_width(stream), "…" if encodable("…", stream) == "…" else "...")
     for number, section in enumerate(cleaned):
         if number:
             click.echo(file=stream)
@@ -112,7 +112,8 @@ def _print_lines(lines: Iterable[_Line], stream: TextIO) -> None:
         )
 
 
-def _terminal_width(stream: TextIO) -> int:
+def terminal_width(stream: TextIO) -> int:
+    """Return the columns of a terminal: of ``COLUMNS``, else as it says itself, else 80."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
