@@ -60,6 +60,12 @@ def command_lines(name: str) -> list[str]:
     ]
 
 
+def indented_lines(name: str) -> list[str]:
+    """Return the arguments of each command line of imagesync in the indented code of a page."""
+    lines = re.findall(r"^    imagesync (.+)$", page(name), re.MULTILINE)
+    return [line.partition(" #")[0].strip() for line in lines]
+
+
 def shown(name: str, command: str) -> list[str]:
     """Return the lines that a page shows of a command's output, without those left out."""
     text = re.split(rf"^\$ imagesync {re.escape(command)}(?: +#.*)?$", page(name), flags=re.MULTILINE)[1]

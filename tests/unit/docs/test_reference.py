@@ -17,7 +17,7 @@ from imagesync.cli.main import cli
 from imagesync.core.text import format_size
 from imagesync.settings.keys import KEYS, Key
 from imagesync.settings.model import Settings
-from tests.console_blocks import DASK_OPERATOR, RUN_BY, command_lines
+from tests.console_blocks import DASK_OPERATOR, RUN_BY, command_lines, indented_lines
 
 ROOT = Path(__file__).parents[3]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -163,6 +163,7 @@ def test_documented_error_is_one_of_the_code(message: str) -> None:
 
 
 LINES = [(path.name, line) for path in PAGES for line in command_lines(path.name)]
+INDENTED = [(path.name, line) for path in PAGES for line in indented_lines(path.name)]
 TUTORIALS = [
     (page, line)
     for page in sorted(f"tutorials/{path.name}" for path in (ROOT / "docs" / "tutorials").glob("*.md"))
@@ -177,7 +178,7 @@ def test_every_command_line_is_run_by_a_test() -> None:
         assert line == DASK_OPERATOR or all(word in text for word in line.split()), f"{test}: {line}"
 
 
-@pytest.mark.parametrize(("page", "line"), [*LINES, *TUTORIALS])
+@pytest.mark.parametrize(("page", "line"), [*LINES, *INDENTED, *TUTORIALS])
 def test_command_line_is_one_that_imagesync_takes(page: str, line: str) -> None:
     words = shlex.split(line.partition(" | ")[0].partition(" > ")[0])
     command: click.Command = cli
@@ -189,5 +190,6 @@ def test_command_line_is_one_that_imagesync_takes(page: str, line: str) -> None:
             break
         name, found, words = command.resolve_command(context, words[len(options) :])
         assert found is not None
-        command, context = found, click.Context(found, parent=context, info_name=name)
+        context = click.Context(found, parent=context, info_name=name, **found.context_settings)
+        command = found
     command.parse_args(context, words)
