@@ -68,7 +68,7 @@ def test_editables_of_every_backend(
 @pytest.mark.parametrize("option", ["--symlink", "--pth-file"])
 def test_flit_in_place(option: str, environment: MakeEnvironment, tmp_path: Path) -> None:
     project = make_project(tmp_path / "project", "flit")
-    made = environment("flit", installer="pip")
+    made = environment("flit", installer="pip", arguments=["--no-compile"])
     subprocess.run(
         [made.prefix / "bin" / "flit", "install", option, "--python", made.python],
         cwd=project,
@@ -125,7 +125,9 @@ def test_git_and_directory(installer: str, environment: MakeEnvironment, tmp_pat
 def test_every_package_that_pip_lists(environment: MakeEnvironment) -> None:
     import json
 
-    made = environment("requests", "sqlalchemy", "pyyaml", installer="pip")
+    # Compiling the bytecode takes longer than the rest.
+    packages = ["requests", "sqlalchemy", "pyyaml"]
+    made = environment(*packages, installer="pip", arguments=["--no-compile"])
     listed = json.loads(made.run("-m", "pip", "list", "--format=json", "--disable-pip-version-check"))
     found = {package.name: package.version for package in scanned(made).packages}
     assert found == {item["name"].lower().replace("_", "-"): item["version"] for item in listed}
