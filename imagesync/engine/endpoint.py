@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from imagesync.core.strict_json import load_json
+from imagesync.core.user_folders import home_folder
 from imagesync.errors import EngineNotFound, UsageError
 
 _NAMED_PIPE = "npipe:////./pipe/docker_engine"
@@ -95,14 +96,9 @@ def find_endpoint(environ: Mapping[str, str]) -> Endpoint:
     return _first_answering(tuple(_usual_endpoints(environ)))
 
 
-def _home(environ: Mapping[str, str]) -> Path:
-    home = environ.get("USERPROFILE" if sys.platform == "win32" else "HOME")
-    return Path(home) if home else Path.home()
-
-
 def _docker_folder(environ: Mapping[str, str]) -> Path:
     folder = environ.get("DOCKER_CONFIG")
-    return Path(folder) if folder else _home(environ) / ".docker"
+    return Path(folder) if folder else home_folder(environ) / ".docker"
 
 
 def _normal_url(url: str, origin: str, environ: Mapping[str, str]) -> str:
@@ -215,7 +211,7 @@ def _usual_endpoints(environ: Mapping[str, str]) -> Iterator[Endpoint]:
     if sys.platform == "win32":
         yield Endpoint(_NAMED_PIPE, "Docker's default pipe")
         return
-    home = _home(environ)
+    home = home_folder(environ)
     runtime = environ.get("XDG_RUNTIME_DIR")
     yield _at(Path("/var/run/docker.sock"), "Docker's default socket")
     if runtime:

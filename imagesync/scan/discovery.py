@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.files import parse_toml
+from imagesync.core.user_folders import home_folder
 from imagesync.errors import ScanError, UsageError
-from imagesync.indexes.configuration_files import home_folder, project_folders
+from imagesync.indexes.configuration_files import project_folders
 from imagesync.scan.environment import Interpreter
 from imagesync.scan.environment_files import (
     extended,
@@ -131,7 +132,7 @@ def discover(
     if python is not None or prefix is not None:
         named = locate(python=python, prefix=prefix, environ=environ)
         return replace(named, origin="--prefix" if python is None else "--python")
-    home = home_folder(environ, sys.platform)
+    home = home_folder(environ)
     folders = tuple(map(str, project_folders(Path(os.path.abspath(cwd)), home)))
     found = next(_candidates(environ, folders), None)
     if found is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.files import parse_toml
+from imagesync.core.user_folders import home_folder
 from imagesync.errors import UsageError
 from imagesync.settings.keys import KEYS, Key
 from imagesync.settings.model import Settings
@@ -35,7 +36,7 @@ class SettingsFile:
     prefix: str = ""
 
 
-def find_files(cwd: Path, *, home: Path | None) -> tuple[SettingsFile, ...]:
+def find_files(cwd: Path, *, home: Path) -> tuple[SettingsFile, ...]:
     """Return the files with the settings of folder *cwd*, by increasing priority.
 
     They are in *cwd* or its nearest parent with settings; the search ends at the root of a repository or at
@@ -114,10 +115,9 @@ def load_settings(*, cwd: Path, environ: Mapping[str, str], flags: Mapping[str, 
     UsageError
         A key doesn't exist, or doesn't take the value; the message says where it is set.
     """
-    home = environ.get("HOME") or environ.get("USERPROFILE")
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for file in find_files(cwd, home=Path(home) if home else None):
+    for file in find_files(cwd, home=home_folder(environ)):
         _merge(values, origins, _from_file(file))
     _merge(values, origins, _from_environ(environ, cwd))
     _merge(values, origins, _from_flags(flags, cwd))

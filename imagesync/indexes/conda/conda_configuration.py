@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from imagesync.core.user_folders import home_folder
 from imagesync.indexes.conda.condarc import condarc_files, package_caches, read_condarc, root_prefix
 from imagesync.indexes.conda.logins import anaconda_tokens
-from imagesync.indexes.configuration_files import home_folder
 
 # The first channel that has a package is the only one to take it from, the preferred one, or one of equals.
 ChannelPriority = Literal["strict", "flexible", "disabled"]
@@ -29,7 +29,6 @@ _FALSE = frozenset({"false", "no", "off", "0", "n", "f"})
 _TRUE = frozenset({"true", "yes", "on", "1", "y", "t"})
 # Separators of lists in ``CONDA_*``; pins may contain commas.
 _LISTS = {"channels": ",", "default_channels": ",", "pkgs_dirs": os.pathsep, "pinned_packages": "&"}
-_MAPS = ("custom_channels", "custom_multichannels", "proxy_servers")
 _WORDS = (
     "channel_alias",
     "channel_priority",

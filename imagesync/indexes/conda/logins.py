@@ -15,8 +15,8 @@ from typing import Any, Literal
 from urllib.parse import quote, unquote_plus, urlsplit, urlunsplit
 
 from imagesync.core.strict_json import load_json
+from imagesync.core.user_folders import home_folder
 from imagesync.errors import ScanError
-from imagesync.indexes.configuration_files import home_folder
 
 _KEYRING_SECONDS = 30
 # These hosts are public: keyring, which takes a process, is asked for them only in a pixi workspace.
@@ -250,7 +250,7 @@ def with_netrc(url: str, environ: Mapping[str, str]) -> str:
     parts = urlsplit(url)
     if not parts.hostname:
         return url
-    home = Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())
+    home = home_folder(environ)
     named = [Path(environ["NETRC"])] if environ.get("NETRC") else []
     for path in (*named, home / ".netrc", home / "_netrc"):
         try:

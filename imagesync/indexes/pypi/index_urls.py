@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from imagesync.indexes.configuration_files import home_folder, read_document, tables
+from imagesync.core.user_folders import home_folder
+from imagesync.indexes.configuration_files import read_document, tables
 
 _VARIABLE = re.compile(r"\$\{([^}]+)\}")
 

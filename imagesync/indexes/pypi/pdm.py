@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.names import canonical_name
-from imagesync.indexes.configuration_files import (
-    native_config_folder,
-    read_document,
-    system_config_folders,
-    table,
-    tables,
-    texts,
-)
+from imagesync.core.user_folders import native_config_folder, system_config_folders
+from imagesync.indexes.configuration_files import read_document, table, tables, texts
 from imagesync.indexes.pypi.index_configuration import (
     PYPI,
     Binding,

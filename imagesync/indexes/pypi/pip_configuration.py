@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from imagesync.core.user_folders import home_folder, xdg_config_folder
 from imagesync.errors import ScanError
-from imagesync.indexes.configuration_files import home_folder
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
 
 # A command's section overrides [global], in any file. Downloads are for an installation, so [install]
@@ -95,14 +95,11 @@ def _global_folders(environ: Mapping[str, str], platform: str) -> list[Path]:
 
 def _user_folders(environ: Mapping[str, str], platform: str) -> list[Path]:
     home = home_folder(environ, platform)
-    if platform == "win32":
-        roaming = environ.get("APPDATA")
-        return [home / "pip", Path(roaming) / "pip" if roaming else home / "AppData" / "Roaming" / "pip"]
     if platform == "darwin":
         library = home / "Library" / "Application Support" / "pip"
         return [home / ".pip", library if library.is_dir() else home / ".config" / "pip"]
-    configuration = environ.get("XDG_CONFIG_HOME")
-    return [home / ".pip", (Path(configuration) if configuration else home / ".config") / "pip"]
+    own = home / ("pip" if platform == "win32" else ".pip")
+    return [own, xdg_config_folder(environ, platform) / "pip"]
 
 
 def _read_file(path: Path, values: _Values) -> None:

@@ -13,15 +13,8 @@ from typing import Any, cast
 
 from imagesync.core.names import canonical_name
 from imagesync.core.platforms import DEFAULT_PLATFORM, find_platform
-from imagesync.indexes.configuration_files import (
-    home_folder,
-    native_config_folder,
-    read_document,
-    table,
-    tables,
-    texts,
-    xdg_config_folder,
-)
+from imagesync.core.user_folders import home_folder, native_config_folder, xdg_config_folder
+from imagesync.indexes.configuration_files import read_document, table, tables, texts
 from imagesync.indexes.pypi.index_configuration import Binding, IndexConfiguration, Project, Strategy
 from imagesync.indexes.pypi.index_urls import location
 

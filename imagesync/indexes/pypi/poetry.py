@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from imagesync.core.names import canonical_name
-from imagesync.indexes.configuration_files import native_config_folder, read_document, table, tables
+from imagesync.core.user_folders import native_config_folder
+from imagesync.indexes.configuration_files import read_document, table, tables
 from imagesync.indexes.pypi.index_configuration import (
     PYPI,
     Binding,

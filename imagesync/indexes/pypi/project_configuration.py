@@ -8,15 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.user_folders import home_folder, system_config_folders, xdg_config_folder
 from imagesync.errors import ScanError
-from imagesync.indexes.configuration_files import (
-    home_folder,
-    project_folders,
-    read_document,
-    system_config_folders,
-    table,
-    xdg_config_folder,
-)
+from imagesync.indexes.configuration_files import project_folders, read_document, table
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration, Project, Tool
 from imagesync.indexes.pypi.pip_configuration import has_option_as_user, read_pip_configuration
 

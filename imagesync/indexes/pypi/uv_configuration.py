@@ -12,14 +12,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from imagesync.core.names import canonical_name
-from imagesync.indexes.configuration_files import (
-    read_document,
-    system_config_folders,
-    table,
-    tables,
-    texts,
-    xdg_config_folder,
-)
+from imagesync.core.user_folders import system_config_folders, xdg_config_folder
+from imagesync.indexes.configuration_files import read_document, table, tables, texts
 from imagesync.indexes.pypi.index_configuration import (
     Binding,
     IndexConfiguration,

@@ -107,7 +107,8 @@ def test_the_search_ends_at_the_repository_and_at_home(tmp_path: Path) -> None:
     repository = tmp_path / "repository"
     (repository / "src").mkdir(parents=True)
     assert load(repository / "src").strict
-    assert not load(repository / "src", {"HOME": str(repository)}).strict
+    home = {"HOME": str(repository), "USERPROFILE": str(repository)}
+    assert not load(repository / "src", home).strict
     (repository / ".git").mkdir()
     assert not load(repository / "src").strict
 
