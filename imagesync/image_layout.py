@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Final, NamedTuple
+
+from imagesync.core.digests import sha256_of_json
 
 PREFIX: Final = PurePosixPath("/opt/env")
 HOME: Final = PurePosixPath("/home/imagesync")
@@ -236,5 +236,4 @@ class ImageOptions:
             return ""
         covered = asdict(self)
         covered["files"] = [[entry.target, entry.digest] for entry in self.files]
-        content = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return "sha256:" + hashlib.sha256(content.encode()).hexdigest()
+        return sha256_of_json(covered)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.digests import sha256_of
 from imagesync.core.image_reference import split_reference
 from imagesync.core.platforms import DEFAULT_PLATFORM, Platform
 from imagesync.core.strict_json import load_json
@@ -47,7 +47,7 @@ def base_hash(digest: str, dockerfile: str, apt: Sequence[str], *, toolchain: bo
         Whether environments get its compiler.
     """
     inputs = json.dumps([digest, dockerfile, sorted(set(apt)), toolchain], ensure_ascii=True)
-    return "sha256:" + hashlib.sha256(inputs.encode()).hexdigest()
+    return sha256_of(inputs)
 
 
 def base_identity(digest: str, settings: Settings) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.utils import InvalidWheelFilename, NormalizedName, parse_wheel_filename
 
+from imagesync.core.digests import sha256_of
 from imagesync.core.names import canonical_name
 from imagesync.engine.build_context import ContextFile
 from imagesync.errors import RenderError
@@ -211,8 +211,8 @@ def make_context(
         "packages_image": packages_image,
         "part": part,
         "requirements_digests": {
-            **{path: _digest(text) for path, text in requirements.items()},
-            "conda": _digest(_conda_texts(conda)) if conda is not None else "",
+            **{path: sha256_of(text) for path, text in requirements.items()},
+            "conda": sha256_of(_conda_texts(conda)) if conda is not None else "",
         },
         "run_lines": run_lines(options) if standalone else [],
         "site_packages": str(site_packages(lock.target.minor)),
@@ -339,10 +339,6 @@ def _requirements(
         raise RenderError(f"a wheel is there that the lock doesn't name: {', '.join(surplus)}")
     files = "".join(f"# file {sha256} {path}\n" for path, sha256 in sorted(file_conflicts.items()))
     return "".join(lines[name] for name in sorted(lines)) + (files if wheels else "")
-
-
-def _digest(text: str) -> str:
-    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _stored(folder: str, files: Sequence[StoredFile]) -> list[ContextFile]:

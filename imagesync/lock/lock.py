@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from imagesync.core.digests import sha256_of, sha256_of_json
 from imagesync.core.names import Level
 from imagesync.core.notebook import NotebookValue, Table
 from imagesync.core.platforms import Platform, find_platform
@@ -219,8 +218,7 @@ class Lock(NotebookValue):
                 [p.name, p.version, p.build, p.artifact.filename, p.artifact.digest] for p in self.conda
             ],
         }
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+        return sha256_of_json(content)
 
     @property
     def artifacts_digest(self) -> str:
@@ -232,7 +230,7 @@ class Lock(NotebookValue):
         digests += [package.artifact.digest for package in self.conda]
         if not all(digests):
             return ""
-        return "sha256:" + hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+        return sha256_of("\n".join(sorted(digests)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the lock as documented JSON (``docs/json.md``)."""

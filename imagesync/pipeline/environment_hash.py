@@ -7,13 +7,12 @@ says which input counts.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from imagesync.core.digests import sha256_of_json
 from imagesync.core.platforms import runs_on
 from imagesync.plan.plan import Plan, PlannedPackage
 
@@ -91,7 +90,7 @@ class EnvironmentContent:
     @property
     def digest(self) -> str:
         """Return the environment hash, ``sha256:<hex>`` over the canonical JSON form."""
-        return digest_of(
+        return sha256_of_json(
             {
                 "format": FORMAT_VERSION,
                 "platform": self.platform,
@@ -215,18 +214,12 @@ def packages_hash(shared: Lock, base: BaseInputs) -> str:
         "base": base.base_hash,
         "templates": base.templates_digest,
     }
-    return digest_of(covered)
+    return sha256_of_json(covered)
 
 
 def index_hash(hashes: Mapping[str, str]) -> str:
     """Return ``sha256:<hex>`` over the environment hashes of an index's images, by their platforms."""
-    return digest_of({"format": INDEX_FORMAT_VERSION, "images": dict(hashes)})
-
-
-def digest_of(covered: Mapping[str, object]) -> str:
-    """Return ``sha256:<hex>`` over the canonical JSON form of *covered*."""
-    canonical = json.dumps(covered, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    return sha256_of_json({"format": INDEX_FORMAT_VERSION, "images": dict(hashes)})
 
 
 def is_resolved(plan: Plan, indexed: Sequence[PlannedPackage]) -> bool:

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.digests import sha256_of_json
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.progress import Severity
 from imagesync.errors import RegistryError, UsageError
 from imagesync.image.built_image import Image
 from imagesync.image_layout import Label, image_tag
-from imagesync.pipeline.environment_hash import digest_of, index_hash
+from imagesync.pipeline.environment_hash import index_hash
 from imagesync.pipeline.outputs import write_index
 from imagesync.registry.manifest import Descriptor, Index
 from imagesync.registry.push import push_image, push_index
@@ -82,7 +83,9 @@ class IndexRequest:
             reference=f"{repository}:{image_tag(digest)}",
             image_id=index.digest,
             environment_hash=digest,
-            lock_digest=digest_of({platform.name: image.lock_digest for platform, image in images.items()}),
+            lock_digest=sha256_of_json(
+                {platform.name: image.lock_digest for platform, image in images.items()}
+            ),
             cached=all(image.cached for image in images.values()),
             deviations=_each_once(image.deviations for image in images.values()),
             repacked=_each_once(image.repacked for image in images.values()),

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from imagesync.core.digests import sha256_of_json
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.pipeline.environment_hash import (
     FORMAT_VERSION,
     PACKAGES_FORMAT_VERSION,
     BaseInputs,
-    digest_of,
     is_elsewhere,
     is_resolved,
 )
@@ -85,7 +85,7 @@ def input_hash(
         covered["installed"] = installed
     if settings.no_build:
         covered["no_build"] = True  # installed files may replace sdists
-    return digest_of(covered)
+    return sha256_of_json(covered)
 
 
 def packages_input_hash(
@@ -139,7 +139,7 @@ def packages_input_hash(
     }
     if settings.no_build:
         covered["no_build"] = True
-    return digest_of(covered)
+    return sha256_of_json(covered)
 
 
 def _requires(package: PlannedPackage) -> list[str]:

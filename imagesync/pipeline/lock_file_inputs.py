@@ -6,18 +6,18 @@ remembered, and so are the sources that a file names: a second build that finds 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from imagesync.core.digests import sha256_of, sha256_of_json
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError
 from imagesync.image_layout import ImageOptions
-from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, digest_of, lock_content
+from imagesync.pipeline.environment_hash import FORMAT_VERSION, BaseInputs, lock_content
 from imagesync.pipeline.environment_plan import image_options
 from imagesync.pipeline.known_hashes import KnownHash
 from imagesync.pipeline.lock_file_sources import (
@@ -94,7 +94,7 @@ class LockFileInputs:
             from imagesync.lock.lockfile.models import unreadable
 
             raise unreadable(self.path, error) from error
-        return "sha256:" + hashlib.sha256(content).hexdigest()
+        return sha256_of(content)
 
     @cached_property
     def lock_file(self) -> ReadLock:
@@ -230,7 +230,7 @@ class LockFileInputs:
             "base": base.base_hash,
             "templates": base.templates_digest,
         }
-        return digest_of({**common, **covered})
+        return sha256_of_json({**common, **covered})
 
     def known_hash(
         self, base: BaseInputs, wheels: Mapping[NormalizedName, WheelContent] | None = None

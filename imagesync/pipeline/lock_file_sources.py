@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.digests import sha256_of_json
 from imagesync.core.platforms import Platform
-from imagesync.pipeline.environment_hash import digest_of
 from imagesync.plan.checks.sources import local_path
 from imagesync.scan.environment import Source
 from imagesync.store.layout import HASHES, TREES
@@ -74,7 +74,7 @@ def sources_key(path: Path, digest: str, selection: Selection | None, target: Ta
         What it is read for; a platform if the interpreter decides nothing.
     """
     project = path.parent / "pyproject.toml"
-    return digest_of(
+    return sha256_of_json(
         {
             "file": str(path.absolute()),
             "content": digest,

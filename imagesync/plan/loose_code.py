@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from imagesync.core.digests import sha256_of
 from imagesync.scan.environment import Finding
 
 _FORMAT = 1  # raised when the same files begin to give another layer
@@ -124,7 +124,7 @@ class Code:
         if not self:
             return ""
         parts = [str(_FORMAT), *(path.digest for path in self.paths if path.files)]
-        return "sha256:" + hashlib.sha256("\0".join(parts).encode()).hexdigest()
+        return sha256_of("\0".join(parts))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the code as documented JSON."""

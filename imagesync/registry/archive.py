@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Final
 
 from imagesync.core.archive_members import BoundedTarInfo
+from imagesync.core.digests import sha256_of
 from imagesync.core.files import replacing
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.strict_json import load_json
@@ -38,7 +39,6 @@ from imagesync.registry.manifest import (
     Index,
     canonical_json,
     parse_manifest,
-    sha256,
 )
 from imagesync.registry.oci_image import CHUNK, OCIImage, compose_image, load_image, verified
 from imagesync.registry.oci_layout import INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE
@@ -325,7 +325,7 @@ class ImageArchive:
         reference
             The image's name; empty for the only one. :meth:`docker_image` has returned it.
         """
-        return sha256(self._content(self._docker_manifest(reference)["Config"], MAX_CONFIG))
+        return sha256_of(self._content(self._docker_manifest(reference)["Config"], MAX_CONFIG))
 
     def _docker_manifest(self, reference: str) -> dict[str, Any]:
         entries = load_json(self._content(_DOCKER_FILE, MAX_MANIFEST))

@@ -5,13 +5,13 @@ Source: the OCI image specification 1.1, and Docker's "Image Manifest Version 2,
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from imagesync.core.digests import sha256_of
 from imagesync.core.platforms import is_platform
 from imagesync.core.strict_json import load_json
 
@@ -48,15 +48,6 @@ _MAX_SIZE = 1 << 50
 # The largest documents: specifications let registries refuse manifests above 4 MiB.
 MAX_MANIFEST: Final = 4 << 20
 MAX_CONFIG: Final = 16 << 20
-
-
-def sha256(content: bytes) -> str:
-    """Return the digest of *content*.
-
-    >>> sha256(b"")[:20]
-    'sha256:e3b0c44298fc1'
-    """
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def canonical_json(value: object) -> bytes:
@@ -108,7 +99,7 @@ class Descriptor:
     @classmethod
     def of(cls, content: bytes, media_type: str, **more: Any) -> Descriptor:  # noqa: ANN401  fields of several types
         """Return the descriptor of *content*; *more* are further fields."""
-        return cls(media_type, sha256(content), len(content), **more)
+        return cls(media_type, sha256_of(content), len(content), **more)
 
     @property
     def hex(self) -> str:
@@ -194,7 +185,7 @@ class Index:
     @property
     def digest(self) -> str:
         """Return the digest of the index in canonical JSON."""
-        return sha256(self.to_json())
+        return sha256_of(self.to_json())
 
     def to_json(self) -> bytes:
         """Return the index in canonical JSON."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
+from imagesync.core.digests import sha256_of
 from imagesync.core.image_reference import Reference, parse_reference, repository_of
 from imagesync.core.limits import SILENCE, SILENCES, TooSlow, arriving, bounded, is_silence
 from imagesync.core.progress import Progress, SilentProgress
@@ -23,7 +24,6 @@ from imagesync.registry.manifest import (
     Index,
     parse_json,
     parse_manifest,
-    sha256,
 )
 from imagesync.registry.oci_image import OCIImage, load_image, verified
 
@@ -142,7 +142,7 @@ class Repository:
         if not response.ok:
             raise self.connection.refused(f"read {self.text}", response)
         content = response.content
-        digest = sha256(content)
+        digest = sha256_of(content)
         expected = (wanted if ":" in wanted else "") or response.headers.get("Docker-Content-Digest", digest)
         if expected != digest:
             raise self.unusable(f"its manifest should be {expected} and is {digest}")

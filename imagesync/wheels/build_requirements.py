@@ -22,6 +22,7 @@ from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.digests import sha256_of
 from imagesync.core.names import canonical_name
 from imagesync.errors import WheelError
 from imagesync.standalone.programs import program_path
@@ -54,7 +55,7 @@ class InstalledRequirements:
     def digest(self) -> str:
         """Return ``sha256:<hex>`` over the names and versions."""
         versions = sorted((name, version) for name, (version, _) in self.distributions.items())
-        return "sha256:" + hashlib.sha256(json.dumps(versions).encode()).hexdigest()
+        return sha256_of(json.dumps(versions))
 
     def unmet(self, requirements: Iterable[str]) -> tuple[str, ...]:
         """Return the direct and indirect *requirements* that no installed distribution meets.

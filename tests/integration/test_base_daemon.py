@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from imagesync.core.digests import sha256_of
 from imagesync.core.image_location import parse_location
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
@@ -16,7 +17,7 @@ from imagesync.errors import BaseImageError
 from imagesync.image.base_source import open_base
 from imagesync.image.layers.base_contents import read_base
 from imagesync.registry.image_source import SourceImage
-from imagesync.registry.manifest import LAYER_GZIP, sha256
+from imagesync.registry.manifest import LAYER_GZIP
 from tests.engine_proxy import EngineProxy
 from tests.integration.engines import docker_endpoint
 from tests.integration.tiny_image import REFERENCE
@@ -47,7 +48,7 @@ def test_image_of_the_engine_is_a_base_whose_layers_are_compressed_once(
         with opened(REFERENCE, cache) as base:
             (layer,) = base.image.manifest.layers
             assert layer.media_type == LAYER_GZIP
-            assert sha256(b"".join(base.image.layers.read(layer))) == layer.digest
+            assert sha256_of(b"".join(base.image.layers.read(layer))) == layer.digest
             known = read_base(base.image, cache=cache, progress=SilentProgress())
             assert known == read_base(base.image, cache=tmp_path / "anew", progress=SilentProgress())
             assert known.tree.has_folder("bin")

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from imagesync.core.digests import sha256_of
 from imagesync.core.image_location import parse_location
 from imagesync.core.progress import SilentProgress
 from imagesync.errors import BaseImageError, RegistryError
 from imagesync.registry.archive import write_docker_archive, write_oci_archive
 from imagesync.registry.image_source import SourceImage, fetch_layers, open_image
-from imagesync.registry.manifest import INDEX, MANIFEST, Descriptor, Index, canonical_json, sha256
+from imagesync.registry.manifest import INDEX, MANIFEST, Descriptor, Index, canonical_json
 from imagesync.registry.oci_image import OCIImage
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.push import push_image
@@ -70,7 +71,7 @@ def resolved(text: str, kept: ImageLayout, use: Callable[[SourceImage], Any] = l
 
 
 def layers_of(found: SourceImage) -> list[str]:
-    return [sha256(b"".join(found.image.layers.read(layer))) for layer in found.image.manifest.layers]
+    return [sha256_of(b"".join(found.image.layers.read(layer))) for layer in found.image.manifest.layers]
 
 
 def push(image: OCIImage, reference: str) -> None:
@@ -237,7 +238,7 @@ def test_unusable_manifest_is_refused_with_the_reason(
     # A registry doesn't take such a manifest, but one may have it.
     reference = f"{proxy.host}/library/hostile:1"
     push(base, reference)
-    headers = {"Docker-Content-Digest": sha256(content), "Content-Type": MANIFEST}
+    headers = {"Docker-Content-Digest": sha256_of(content), "Content-Type": MANIFEST}
     proxy.fail(Fault("HEAD|GET", ".*/manifests/.*", status=200, headers=headers, content=content, times=9))
     with pytest.raises(BaseImageError, match=message):
         resolved(reference, kept)

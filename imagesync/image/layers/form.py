@@ -5,10 +5,10 @@ Whoever looks for an image by its hash compares the form, too, so that a changed
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from imagesync.core.digests import sha256_of
 from imagesync.image.layers.base_contents import CERTIFICATES
 from imagesync.image.layers.compression import CompressionName, compression_of
 from imagesync.image.layers.system import certificates
@@ -38,7 +38,7 @@ def layer_form(
     base
         Gets certificates where it has none.
     """
-    added = "" if CERTIFICATES in base.present else f"sha256:{hashlib.sha256(certificates()).hexdigest()}"
+    added = "" if CERTIFICATES in base.present else sha256_of(certificates())
     form = {
         "bytecode": has_bytecode,
         "certificates": added,

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.digests import sha256_of_json
 from imagesync.core.files import read_bytes
 from imagesync.core.stat_cache import state_of
 from imagesync.plan.checks.modules import (
@@ -113,8 +114,7 @@ def with_file_conflicts(packages_hash: str, files: Mapping[str, str]) -> str:
     """Return the hash of a packages image that has the conflicting *files* as they are installed here."""
     if not files:
         return packages_hash
-    canonical = json.dumps([packages_hash, sorted(files.items())], separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    return sha256_of_json([packages_hash, sorted(files.items())])
 
 
 def are_installed(files: Mapping[str, str], packages: Iterable[Package]) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from imagesync.core.digests import sha256_of_json
 from imagesync.scan.environment import Manager
 
 UnownedKind = Literal["pth", "startup", "file"]
@@ -44,8 +43,7 @@ class Modification:
     def digest(self) -> str:
         """Return ``sha256:<hex>`` over what differs."""
         content = {"edited": dict(self.edited), "added": dict(self.added), "missing": sorted(self.missing)}
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+        return sha256_of_json(content)
 
     @property
     def only_generated(self) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.digests import sha256_of_json
 from imagesync.core.stat_cache import file_digests
 from imagesync.errors import WheelError
 from imagesync.plan.checks.sources import has_only_installed_files, local_path
@@ -69,8 +69,7 @@ def installed_digest(package: Package | None, modification: Modification | None)
     if modification is not None:
         identity["edited"] = {**modification.edited, **dict.fromkeys(modification.missing, "")}
         identity["added"] = dict(modification.added)
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+    return sha256_of_json(identity)
 
 
 def digest_sources(plan: Plan, *, cache: Path | None = None) -> Mapping[NormalizedName, str]:
@@ -126,8 +125,7 @@ def package_digest(package: PlannedPackage, *, cache: Path | None = None) -> str
     identity["record"] = record_digest(package.installed)
     if package.modification is not None:
         identity["modified"] = package.modification.digest
-    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(canonical.encode("ascii")).hexdigest()
+    return sha256_of_json(identity)
 
 
 def source_folder(package: PlannedPackage) -> Path:
@@ -198,8 +196,7 @@ def record_untracked_inputs(
 def _joined(digest: str, inputs: Mapping[str, str]) -> str:
     if not inputs:
         return digest
-    canonical = json.dumps([digest, sorted(inputs.items())], separators=(",", ":"))
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    return sha256_of_json([digest, sorted(inputs.items())])
 
 
 def _matches(

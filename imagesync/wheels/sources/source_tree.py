@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from imagesync.core.background import BackgroundCall
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.digests import sha256_of
 from imagesync.core.stat_cache import MODE, Stat, digest_files, stat_of, stats_of
 from imagesync.errors import WheelError
 
@@ -88,10 +89,8 @@ def build_digest(folder: Path, *, cache: Path | None = None) -> str:
     digest = tree_digest(folder, cache=cache)
     if not _asks_git(folder) or repository_root(folder) is None:
         return digest
-    import hashlib
-
     state = _git_state(folder)
-    return "sha256:" + hashlib.sha256(f"{digest}\0{state}".encode()).hexdigest() if state else digest
+    return sha256_of(f"{digest}\0{state}") if state else digest
 
 
 def _asks_git(folder: Path) -> bool:
