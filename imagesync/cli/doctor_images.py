@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from imagesync.cli.doctor_checks import Check, failed
 from imagesync.core.image_location import ImageLocation, parse_location
@@ -14,12 +14,15 @@ from imagesync.engine.client import connect, explanation
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine, EngineInfo
 from imagesync.engine.lookup import Lookup, look_up
-from imagesync.errors import EngineNotFound, ImagesyncError
+from imagesync.errors import BuildError, EngineNotFound, ImagesyncError
 from imagesync.image.layers.standalone_python import find_standalone
 from imagesync.indexes.pypi.index_problems import innermost
-from imagesync.pipeline.engine_finder import is_in_registry
+from imagesync.pipeline.builders import builder_of_settings
+from imagesync.pipeline.engine_finder import is_foreign
 from imagesync.pipeline.environment_plan import choose_interpreter
+from imagesync.pipeline.image_finder import needs_of_container
 from imagesync.pipeline.layout_base import base_with_python
+from imagesync.pipeline.layout_finder import LayoutFinder
 from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.registry.image_source import open_image
 from imagesync.registry.oci_layout import ImageLayout
@@ -79,16 +82,19 @@ def ask_engine(context: Context) -> EngineAnswer:
 
 def builds_without_engine(context: Context, ask: AskEngine) -> bool:
     """Return True if a build writes layers itself: by the settings, or because no engine answers."""
-    settings = context.settings
-    if settings.builder != "auto" or not is_in_registry(settings):
-        return settings.builder != "docker"
+    if (builder := _builder(context)) != "auto":
+        return builder == "oci"
     try:
-        ask()
+        answer = ask()
     except EngineNotFound:
         return True
     except ImagesyncError:
         return False
-    return False
+    return is_foreign(context.platform, answer.info.platform) and not needs_of_container(context.settings)
+
+
+def _builder(context: Context) -> Literal["auto", "docker", "oci"]:
+    return builder_of_settings(context.settings, is_one_of_several=len(context.platforms) > 1)
 
 
 def base_of_image(environment: Environment, context: Context, ask: AskEngine) -> str | None:
@@ -111,14 +117,19 @@ def base_of_image(environment: Environment, context: Context, ask: AskEngine) ->
 
 
 def engine_checks(context: Context, ask: AskEngine) -> Iterator[Check]:
-    """Check the engine."""
-    settings = context.settings
+    """Check the engine, and that settings ask for nothing that only an engine does where none builds."""
+    if builds_without_engine(context, ask):
+        try:
+            LayoutFinder(context).check_usable()
+        except BuildError as error:
+            yield failed("engine", error)
+            return
     try:
         answer = ask()
     except ImagesyncError as error:
         if not builds_without_engine(context, ask):
             yield failed("engine", error)
-        elif settings.builder == "auto" and is_in_registry(settings):
+        elif _builder(context) == "auto":
             message = f"{error.message} Images are built without one."
             yield Check("engine", "warning", message, error.hint)
         else:

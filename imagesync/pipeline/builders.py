@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from imagesync.core.platforms import DEFAULT_PLATFORM
 from imagesync.core.progress import Severity
@@ -19,8 +19,39 @@ if TYPE_CHECKING:
     from imagesync.pipeline.image_builder import ImageBuilder
     from imagesync.pipeline.inputs import BuildInputs
     from imagesync.pipeline.outputs import Output
+    from imagesync.settings.model import Settings
 
 Finder: TypeAlias = EngineFinder | LayoutFinder
+
+
+def builder_of_settings(
+    settings: Settings, outputs: Sequence[Output] = (), *, is_one_of_several: bool = False
+) -> Literal["auto", "docker", "oci"]:
+    """Return the builder of an image as far as the settings decide it; ``auto`` for an engine if one answers.
+
+    Parameters
+    ----------
+    settings
+        The settings.
+    outputs
+        The places that the image will be put in.
+    is_one_of_several
+        Whether images for several platforms are wanted: layers that imagesync writes need no emulation, and
+        those of pure packages are the same for all.
+
+    Raises
+    ------
+    UsageError
+        The base image's name can't be one.
+    """
+    kinds = {output.kind for output in outputs}
+    without_engine = not is_in_registry(settings) or bool(kinds - {"docker", "registry"})
+    without_engine |= is_one_of_several and not needs_of_container(settings)
+    if settings.builder != "auto":
+        return settings.builder
+    if without_engine:
+        return "oci"
+    return "docker" if "docker" in kinds else "auto"
 
 
 def open_finder(
@@ -32,24 +63,18 @@ def open_finder(
     ----------
     context
         The context of the command.
-    outputs
-        The places that the image will be put in.
-    is_one_of_several
-        Whether images for several platforms are wanted: layers that imagesync writes need no emulation, and
-        those of pure packages are the same for all.
+    outputs, is_one_of_several
+        As for :func:`builder_of_settings`.
 
     Raises
     ------
     UsageError
         An engine is asked for, and can't have the base image, or can't write an output.
     """
-    files = [output for output in outputs if output.kind not in ("docker", "registry")]
     settings = context.settings
-    without_engine = not is_in_registry(settings) or bool(files)
-    without_engine |= is_one_of_several and not needs_of_container(settings)
-    if settings.builder == "oci" or (settings.builder == "auto" and without_engine):
+    if builder_of_settings(settings, outputs, is_one_of_several=is_one_of_several) == "oci":
         return LayoutFinder(context, announces=not is_one_of_several)
-    if files:
+    if files := [output for output in outputs if output.kind not in ("docker", "registry")]:
         raise UsageError(
             f"--output {files[0].kind} is for images that are built without an engine.",
             hint="Build with --builder oci, or write the engine's image with `docker save`.",
@@ -69,7 +94,7 @@ def answering_finder(finder: Finder, context: Context, outputs: Sequence[Output]
     try:
         finder.check_usable()
     except (EngineNotFound, ForeignPlatform) as error:
-        if context.settings.builder != "auto" or any(output.kind == "docker" for output in outputs):
+        if builder_of_settings(context.settings, outputs) != "auto":
             raise
         context.progress.line(f"Building without a container engine: {error.message}")
         finder = LayoutFinder(context)

@@ -111,8 +111,6 @@ class EngineFinder:
     def check_runs_platform(self, *, by_emulation: bool = True) -> None:
         """Check that the engine runs programs of the image's platform, by its own processor or an emulator.
 
-        Those of the default one count as run by every engine, as ever.
-
         Parameters
         ----------
         by_emulation
@@ -128,7 +126,7 @@ class EngineFinder:
         context, platform = self._context, self._context.platform
         with context.open_engine() as engine:
             own = engine.info().platform
-            if platform == DEFAULT_PLATFORM or platform.is_platform_of(own):
+            if not is_foreign(platform, own):
                 return
             if not by_emulation:
                 raise ForeignPlatform(f"the engine runs {own}, and the image is for {platform}")
@@ -386,6 +384,14 @@ def check_base_of_engine(settings: Settings) -> None:
             hint="Load the image and name it as the engine does, or build without it:"
             " imagesync build --builder oci",
         )
+
+
+def is_foreign(platform: Platform, own: str) -> bool:
+    """Return True if an engine of the platform *own* runs programs of *platform* by an emulator at best.
+
+    Those of the default one count as run by every engine, as ever.
+    """
+    return platform != DEFAULT_PLATFORM and not platform.is_platform_of(own)
 
 
 def is_in_registry(settings: Settings) -> bool:

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from imagesync.cli.doctor import diagnose, healthy, print_checks
 from imagesync.cli.doctor_checks import Check
+from imagesync.core.platforms import PLATFORMS
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.scan.scan import scan
 from imagesync.settings.model import Settings
@@ -103,6 +105,23 @@ def test_engine_that_is_missing_is_a_warning_where_images_are_built_without_one(
     checks = checks_of(environ, settings=Settings(base="127.0.0.1:1/gone:1"))
     assert checks["engine"].status == "warning"
     assert checks["engine"].message.endswith("Images are built without one.")
+
+
+def test_engine_is_not_needed_for_several_platforms(environ: dict[str, str]) -> None:
+    settings = Settings(base="127.0.0.1:1/gone:1", platforms=tuple(map(str, PLATFORMS)))
+    checks = checks_of(environ, settings=settings)
+    assert "none is needed" in checks["engine"].message
+    assert "connection refused" in checks["base"].message
+
+
+@pytest.mark.parametrize("builder", ["auto", "oci"])
+def test_setting_that_only_an_engine_applies_fails_where_none_builds(
+    environ: dict[str, str], builder: Literal["auto", "oci"]
+) -> None:
+    settings = Settings(base="127.0.0.1:1/gone:1", builder=builder, apt=("libgl1",))
+    check = checks_of(environ, settings=settings)["engine"]
+    assert check.status == "failed"
+    assert "apt needs a running container" in check.message
 
 
 def test_environment_with_warnings_alone_is_healthy() -> None:

@@ -1,4 +1,4 @@
-"""What is refused before an environment is scanned: places that the chosen builder can't take or write."""
+"""Which builder the settings choose, and what is refused before an environment is scanned."""
 
 from __future__ import annotations
 
@@ -7,9 +7,36 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import UsageError
+from imagesync.pipeline.builders import builder_of_settings
 from imagesync.pipeline.context import Context
+from imagesync.pipeline.outputs import parse_output
 from imagesync.session import Session
 from imagesync.settings.model import Settings
+
+LAYOUT = Settings(base="oci:base")
+CONTAINER = Settings(apt=("libgl1",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "outputs", "several", "builder"),
+    [
+        (Settings(), (), False, "auto"),
+        (Settings(), ("registry",), False, "auto"),
+        (Settings(), ("docker",), False, "docker"),
+        (Settings(), ("docker", "oci:images"), False, "oci"),
+        (Settings(), (), True, "oci"),
+        (CONTAINER, (), True, "auto"),
+        (CONTAINER, ("docker",), True, "docker"),
+        (LAYOUT, ("docker",), False, "oci"),
+        (Settings(builder="docker", base="oci:base"), ("oci:images",), True, "docker"),
+        (Settings(builder="oci"), ("docker",), False, "oci"),
+    ],
+)
+def test_settings_and_outputs_decide_what_builds(
+    settings: Settings, outputs: tuple[str, ...], several: bool, builder: str
+) -> None:
+    parsed = tuple(map(parse_output, outputs))
+    assert builder_of_settings(settings, parsed, is_one_of_several=several) == builder
 
 
 def test_context_needs_a_base_image_that_an_engine_can_have(tmp_path: Path) -> None:
