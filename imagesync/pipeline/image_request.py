@@ -30,7 +30,7 @@ class RequestOptions:
     ----------
     tags, no_cache, push, with_digest
         As for :meth:`imagesync.session.Session.build`.
-    places
+    outputs
         Where else the image is put.
     is_locked
         Whether it is the image of a lock file.
@@ -39,7 +39,7 @@ class RequestOptions:
     """
 
     tags: tuple[str, ...] = ()
-    places: tuple[Output, ...] = ()
+    outputs: tuple[Output, ...] = ()
     no_cache: bool = False
     push: bool = False
     with_digest: bool = False
@@ -57,7 +57,7 @@ class ImageRequest:
         The context of the command.
     finder
         Looks for images, names and publishes them.
-    builder
+    open_builder
         Returns the builder of an image on a base image.
     inputs
         What the image is made from.
@@ -67,7 +67,7 @@ class ImageRequest:
 
     context: Context
     finder: ImageFinder
-    builder: Callable[[BuildInputs, BaseImage], ImageBuilder]
+    open_builder: Callable[[BuildInputs, BaseImage], ImageBuilder]
     inputs: BuildInputs
     options: RequestOptions
 
@@ -105,9 +105,9 @@ class ImageRequest:
         )
         return replace(published, deviations=image.deviations)
 
-    def write(self, image: Image, place: Output) -> None:
+    def write(self, image: Image, output: Output) -> None:
         """Put *image* in a further place."""
-        self.finder.write(image, place, tags=self.options.tags)
+        self.finder.write(image, output, tags=self.options.tags)
 
     def attest(self, image: Image) -> None:
         """Attach SBOM and provenance to *image* in its registry."""
@@ -132,7 +132,7 @@ class ImageRequest:
         is_published = False
         if image is None:
             if known is not None:
-                finder.check_kept(elsewhere=options.push or bool(options.places))
+                finder.check_kept(elsewhere=options.push or bool(options.outputs))
             tags = (*options.tags, *options.index_tags)
             image = finder.find_in_registry(
                 inputs, known, tags=tags, no_cache=options.no_cache, push=options.push
@@ -161,7 +161,7 @@ class ImageRequest:
         context, finder = self.context, self.finder
         inputs = inputs.checked()
         check_conda_installer(inputs.plan, context.settings)
-        builder = self.builder(inputs, finder.base_image(inputs.plan, subject=inputs.subject))
+        builder = self.open_builder(inputs, finder.base_image(inputs.plan, subject=inputs.subject))
         builder.refuse_failing_imports()
         builder.lock_in_background()
         image, is_published = self._find(builder.made_inputs, builder.planned_hash())

@@ -53,9 +53,9 @@ class IndexRequest:
         Raises
         ------
         UsageError
-            One of the places takes a single image.
+            One of the outputs takes a single image.
         """
-        if any(place.kind == "docker-archive" for place in options.places):
+        if any(output.kind == "docker-archive" for output in options.outputs):
             raise UsageError(
                 "--output docker-archive takes one image, and this build makes one for each platform.",
                 hint="Write an oci-archive, or name one platform with --platform.",
@@ -94,7 +94,7 @@ class IndexRequest:
         self._first.finder.keep_index(index, (made.reference, *self.options.tags), images)
         return replace(made, digest=self._digest(made, index))
 
-    def write(self, image: Image, place: Output) -> None:
+    def write(self, image: Image, output: Output) -> None:
         """Put the index in a further place; an engine gets the image of its own platform.
 
         Raises
@@ -102,16 +102,16 @@ class IndexRequest:
         LayoutError, EngineError, RegistryError
             It can't be read, or written there.
         """
-        if place.kind == "docker":
+        if output.kind == "docker":
             own = self._first.context.engine_platform(self.requests)
             names = (image.reference, *self.options.tags)
-            self.requests[own].finder.write(image.images[own.name], place, tags=names)
-        elif place.kind != "registry":
+            self.requests[own].finder.write(image.images[own.name], output, tags=names)
+        elif output.kind != "registry":
             images = [(platform, image.images[platform.name]) for platform, _ in self._sorted]
             stored = [self.requests[platform].finder.stored(each) for platform, each in images]
             index = self._index(images, image.environment_hash)
             progress = self._first.context.progress
-            write_index(place, index, stored, reference=image.reference, progress=progress)
+            write_index(output, index, stored, reference=image.reference, progress=progress)
 
     def attest(self, image: Image) -> None:
         """Attach SBOM and provenance to each image in its registry."""

@@ -56,8 +56,8 @@ def request_options(
     """
     for tag in tags:
         check_reference(tag, given_as="tag", tag=True)
-    settings, places = context.settings, tuple(map(parse_output, outputs))
-    push = (settings.push if push is None else push) or any(place.kind == "registry" for place in places)
+    settings, parsed = context.settings, tuple(map(parse_output, outputs))
+    push = (settings.push if push is None else push) or any(output.kind == "registry" for output in parsed)
     if push:
         from imagesync.pipeline.registry_images import require_registry
 
@@ -71,7 +71,7 @@ def request_options(
 
         require_sbom()
     return RequestOptions(
-        tags, places, no_cache=no_cache, push=push, is_locked=is_locked, with_digest=with_digest
+        tags, parsed, no_cache=no_cache, push=push, is_locked=is_locked, with_digest=with_digest
     )
 
 
@@ -82,8 +82,8 @@ def requested_image(targets: Sequence[tuple[Context, InputsOf]], options: Reques
     """
     with open_requests(targets, options) as request:
         image = request.image()
-        for place in options.places:
-            request.write(image, place)
+        for output in options.outputs:
+            request.write(image, output)
         if options.push and targets[0][0].settings.attest:
             request.attest(image)
     return image
@@ -127,12 +127,12 @@ def open_requests(
 def _open_request(
     context: Context, inputs_of: InputsOf, options: RequestOptions, *, is_one_of_several: bool = False
 ) -> Iterator[ImageRequest]:
-    asked = open_finder(context, options.places, is_one_of_several=is_one_of_several)
+    asked = open_finder(context, options.outputs, is_one_of_several=is_one_of_several)
     with ExitStack() as stack:
         stack.enter_context(closing(asked))
         asked.query_in_background(for_image=True)
         inputs = inputs_of(asked)
-        finder = stack.enter_context(closing(answering_finder(asked, context, options.places)))
+        finder = stack.enter_context(closing(answering_finder(asked, context, options.outputs)))
         if is_one_of_several and isinstance(finder, EngineFinder) and not options.push:
             raise UsageError(
                 "A container engine keeps no index, so images for several platforms are pushed.",

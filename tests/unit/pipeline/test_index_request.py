@@ -23,14 +23,14 @@ def test_hash_of_an_index_covers_each_image_with_its_platform_and_no_order() -> 
 
 
 def test_tags_name_the_index_and_not_its_images() -> None:
-    places = (parse_output("oci:images"),)
-    options = RequestOptions(("a:1", "host.test/a:1"), places, push=True, with_digest=True)
+    outputs = (parse_output("oci:images"),)
+    options = RequestOptions(("a:1", "host.test/a:1"), outputs, push=True, with_digest=True)
     images = IndexRequest.options_of_images(options, "host.test/a")
     assert (images.tags, images.push, images.with_digest) == ((), True, False)
     assert images.index_tags == ("a:1",)
 
 
 def test_archive_of_docker_takes_no_index() -> None:
-    options = RequestOptions(places=(parse_output("docker-archive:image.tar"),))
+    options = RequestOptions(outputs=(parse_output("docker-archive:image.tar"),))
     with pytest.raises(UsageError, match="takes one image"):
         IndexRequest.options_of_images(options, "a")
