@@ -18,7 +18,7 @@ from imagesync.engine.build_context import BuildRequest, dockerfile_quote
 from imagesync.engine.engine import Engine
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import BuildError, EngineError, WheelError
-from imagesync.image.built_image import Image
+from imagesync.image.built_image import image_of_lock
 from imagesync.image.dockerfile_options import run_lines
 from imagesync.image_layout import Label
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.engine.build_context import Network
     from imagesync.engine.endpoint import Endpoint
+    from imagesync.image.built_image import Image
     from imagesync.image.image_context import BuildContext
     from imagesync.image_layout import BaseImage, ImageOptions
 
@@ -74,16 +75,12 @@ def build_image(
     image_id = build_checked(
         context, engine=engine, verify=verify, progress=progress, extra_tags=extra_tags, no_cache=no_cache
     )
-    return Image(
+    return image_of_lock(
+        context.lock,
         reference=context.name,
         image_id=image_id,
         environment_hash=context.environment_hash,
-        lock_digest=context.lock.digest,
-        cached=False,
-        deviations=tuple(deviation.to_dict() for deviation in context.lock.deviations),
-        repacked=tuple(context.lock.repacked_to_list()),
-        artifacts_digest=context.lock.artifacts_digest,
-        verified_imports=tuple(context.labels.get(Label.VERIFIED_IMPORTS, "").split()),
+        verified_imports=context.labels.get(Label.VERIFIED_IMPORTS, "").split(),
     )
 
 

@@ -14,6 +14,7 @@ from imagesync.image_layout import Label, image_tag
 
 if TYPE_CHECKING:
     from imagesync.engine.lookup import FoundImage
+    from imagesync.lock.lock import Lock
 
 
 @dataclass(frozen=True, repr=False)
@@ -110,6 +111,23 @@ class Image(NotebookValue):
             "repacked": [dict(package) for package in self.repacked],
             **({"images": images} if images else {}),
         }
+
+
+def image_of_lock(
+    lock: Lock, *, reference: str, image_id: str, environment_hash: str, verified_imports: Iterable[str] = ()
+) -> Image:
+    """Return the image that was built of *lock* just now; the others are as for :class:`Image`."""
+    return Image(
+        reference=reference,
+        image_id=image_id,
+        environment_hash=environment_hash,
+        lock_digest=lock.digest,
+        cached=False,
+        deviations=tuple(deviation.to_dict() for deviation in lock.deviations),
+        repacked=tuple(lock.repacked_to_list()),
+        artifacts_digest=lock.artifacts_digest,
+        verified_imports=tuple(verified_imports),
+    )
 
 
 def image_of(found: FoundImage, *, repository: str, environment_hash: str) -> Image | None:

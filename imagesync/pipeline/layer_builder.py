@@ -14,7 +14,7 @@ from imagesync.core.image_location import parse_location
 from imagesync.core.progress import Severity
 from imagesync.errors import BaseImageError
 from imagesync.image.base import target_of
-from imagesync.image.built_image import Image
+from imagesync.image.built_image import image_of_lock
 from imagesync.image.dockerfile_options import environment_variables, owner_of
 from imagesync.image.labels import image_labels
 from imagesync.image.layers.assemble import assemble
@@ -23,10 +23,7 @@ from imagesync.image.layers.environment import write_environment
 from imagesync.image.layers.system import system_entries
 from imagesync.image.layers.system_files import system_files
 from imagesync.image.layers.verify import verify_wheels
-from imagesync.image.layers.wheel_parts import (
-    KnownWheel,
-    WheelPart,
-)
+from imagesync.image.layers.wheel_parts import KnownWheel, WheelPart
 from imagesync.image.templates import render_template
 from imagesync.image_layout import HOME, PREFIX, Label, image_tag
 from imagesync.inventory.inventory import image_inventory, to_json
@@ -48,6 +45,7 @@ from imagesync.registry.manifest import BASE_NAME
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from imagesync.image.built_image import Image
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.layer import Layer
     from imagesync.image_layout import BaseImage
@@ -201,16 +199,11 @@ class LayerBuilder:
         self.finder.keep(image, (reference, *tags), written)
         if not self.inputs.context.settings.keep_archives:
             self.inputs.context.store.prune_archives(with_own=True)
-        lock = artifacts.lock
-        return Image(
+        return image_of_lock(
+            artifacts.lock,
             reference=reference,
             image_id=image.manifest.config.digest,
             environment_hash=environment_hash,
-            lock_digest=lock.digest,
-            cached=False,
-            deviations=tuple(deviation.to_dict() for deviation in lock.deviations),
-            repacked=tuple(lock.repacked_to_list()),
-            artifacts_digest=lock.artifacts_digest,
         )
 
     @cached_property
