@@ -23,8 +23,16 @@ _HEADER = """\
 """
 
 
-def parse_file(path: Path) -> Lockfile:
+def parse_file(path: Path, *, in_order: bool = False) -> Lockfile:
     """Return the content of a lock file of conda-lock, of version 1 or 2.
+
+    Parameters
+    ----------
+    path
+        The file.
+    in_order
+        Whether its entries stay in their order, in a file of version 1, as imagesync writes it; by default
+        dependencies come first.
 
     Raises
     ------
@@ -35,7 +43,7 @@ def parse_file(path: Path) -> Lockfile:
     """
     module = _conda_lock()
     try:
-        return module.parse_conda_lock_file(path)
+        return _parse_in_order(path) if in_order else module.parse_conda_lock_file(path)
     except OSError as error:
         raise UsageError(
             f"The lock file {path} can't be read: {error.strerror or 'it is not there'}.",
@@ -52,23 +60,16 @@ def parse_file(path: Path) -> Lockfile:
         ) from error
 
 
-def parse_in_order(path: Path) -> Lockfile:
-    """Return the content of a lock file of conda-lock, with its entries in the order of the file.
-
-    Raises
-    ------
-    UsageError
-        The file can't be read, or isn't a lock file.
-    LockError
-        conda-lock isn't installed.
-    """
+def _parse_in_order(path: Path) -> Lockfile:
+    """Return the content as conda-lock's own function does, but with the entries in the file's order."""
     import yaml
+    from conda_lock.lockfile.v1.models import Lockfile
+    from conda_lock.lockfile.v2prelim.models import lockfile_v1_to_v2
 
-    lockfile = parse_file(path)
-    entries = yaml.safe_load(path.read_text("utf-8"))["package"]
-    order = {(e["manager"], e["name"], e["platform"]): number for number, e in enumerate(entries)}
-    lockfile.package.sort(key=lambda entry: order[entry.manager, entry.name, entry.platform])
-    return lockfile
+    content = yaml.safe_load(path.read_text("utf-8"))
+    if content.pop("version") != 1:
+        raise ValueError("it isn't of version 1")
+    return lockfile_v1_to_v2(Lockfile.model_validate(content))
 
 
 def make_file(*, entries: list[dict[str, Any]], metadata: dict[str, Any]) -> Lockfile:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.platforms import find_platform
 from imagesync.errors import LockError, UsageError
-from imagesync.lock.conda.conda_lock_file import parse_in_order
+from imagesync.lock.conda.conda_lock_file import parse_file
 from imagesync.lock.lockfile.custom_metadata import CustomMetadata
 from imagesync.lock.lockfile.write import Bundle, public_channels
 
@@ -38,7 +38,7 @@ def kept_sections(path: Path, bundles: Sequence[Bundle]) -> Lockfile | None:
     if not (path.is_file() and _has_others(path, written)):
         return None
     try:
-        lockfile = parse_in_order(path)
+        lockfile = parse_file(path, in_order=True)
         kept = tuple(_sections(lockfile, written))
     except (UsageError, ValueError):
         return None  # it is replaced, as it was before
