@@ -100,7 +100,7 @@ class Worker:
         )
         # A dying process closes its output before its exit code is available.
         self.alive = True
-        if not self._answer().get("magic"):
+        if not self._answer().get("ready"):
             self.close()
             raise WheelError(
                 f"The interpreter {executable} can't compile bytecode: it doesn't start.",

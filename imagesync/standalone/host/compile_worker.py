@@ -2,10 +2,10 @@
 
 Usage: python compile_worker.py PARENT
 
-It writes one JSON line, ``{"magic": "<hex>"}``, then answers each line of stdin, ``{"wheel": path,
-"archive": path, "site_packages": path, "converts": bool, "earlier": [wheel, archive] or null, "part": number,
-"parts": count}``, with one line: ``{"modules": count, "reused": count, "too_large": [path, ...]}``, or
-``{"error": text}``. It ends when stdin ends, when the process PARENT ends, or when a module takes too long.
+It writes one JSON line, ``{"ready": true}``, then answers each line of stdin, ``{"wheel": path, "archive":
+path, "site_packages": path, "converts": bool, "earlier": [wheel, archive] or null, "part": number, "parts":
+count}``, with one line: ``{"modules": count, "reused": count, "too_large": [path, ...]}``, or ``{"error":
+text}``. It ends when stdin ends, when the process PARENT ends, or when a module takes too long.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     bound_process(int(sys.argv[-1]))
     # Code has no reference cycles, and looking for them takes a tenth of the time.
     gc.disable()
-    print(json.dumps({"magic": importlib.util.MAGIC_NUMBER.hex()}), flush=True)
+    print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         try:
