@@ -8,8 +8,9 @@ import io
 import tarfile
 from collections.abc import Mapping
 
+from imagesync.registry.artifacts import Artifact
 from imagesync.registry.config import ContainerConfig, History, ImageConfig
-from imagesync.registry.manifest import LAYER_GZIP, Descriptor
+from imagesync.registry.manifest import EMPTY, LAYER_GZIP, Descriptor
 from imagesync.registry.oci_image import OCIImage, compose_image
 from imagesync.registry.oci_layout import ImageLayout
 
@@ -55,3 +56,9 @@ def small_image(
     image = compose_image(config, descriptors, layout)
     layout.put(image, name=name)
     return image
+
+
+def put_artifact(artifact: Artifact, layout: ImageLayout) -> None:
+    """Add a document about an image to a layout, as other tools do."""
+    documents = [(artifact.document, artifact.manifest.layers[0].media_type), (b"{}", EMPTY)]
+    layout.put_manifest(artifact.content, artifact.descriptor, name="", documents=documents)

@@ -18,8 +18,8 @@ class Platform:
     ----------
     name
         Its name in settings, for engines and for BuildKit, such as ``linux/arm64``.
-    architecture, variant
-        As in an OCI image index (``GOARCH``, ``GOARM``).
+    variant
+        As in an OCI image index (``GOARM``).
     machine
         The architecture in wheel tags, in markers and for uv's ``--python-platform``.
     subdir
@@ -33,7 +33,6 @@ class Platform:
     """
 
     name: str
-    architecture: str
     variant: str
     machine: str
     subdir: str
@@ -77,8 +76,8 @@ class Platform:
         return is_platform(name, self.name)
 
 
-LINUX_AMD64: Final = Platform("linux/amd64", "amd64", "", "x86_64", "linux-64", "X86_64", 62, 5)
-LINUX_ARM64: Final = Platform("linux/arm64", "arm64", "v8", "aarch64", "linux-aarch64", "ARM64", 183, 17)
+LINUX_AMD64: Final = Platform("linux/amd64", "", "x86_64", "linux-64", "X86_64", 62, 5)
+LINUX_ARM64: Final = Platform("linux/arm64", "v8", "aarch64", "linux-aarch64", "ARM64", 183, 17)
 PLATFORMS: Final = (LINUX_AMD64, LINUX_ARM64)
 """All platforms that images can be made for."""
 DEFAULT_PLATFORM: Final = LINUX_AMD64

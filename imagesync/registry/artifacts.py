@@ -165,12 +165,6 @@ def read_artifact(repository: Repository, wanted: str) -> Artifact | None:
     return Artifact(descriptor, content, manifest, document)
 
 
-def put_artifact(artifact: Artifact, layout: ImageLayout) -> None:
-    """Add an artifact to a layout; :func:`layout_artifacts` finds it by its subject."""
-    documents = [(artifact.document, artifact.manifest.layers[0].media_type), (_EMPTY_CONFIG, EMPTY)]
-    layout.put_manifest(artifact.content, artifact.descriptor, name="", documents=documents)
-
-
 def layout_artifacts(layout: ImageLayout, digest: str) -> list[Artifact]:
     """Return the artifacts in a layout that are about the image of a manifest's *digest*.
 

@@ -14,13 +14,7 @@ from imagesync.image_layout import BaseImage
 from imagesync.lock.lock import Lock, Target
 from imagesync.pipeline.attest import attest
 from imagesync.pipeline.context import Context
-from imagesync.registry.artifacts import (
-    compose_artifact,
-    layout_artifacts,
-    push_artifact,
-    put_artifact,
-    read_artifact,
-)
+from imagesync.registry.artifacts import compose_artifact, layout_artifacts, push_artifact, read_artifact
 from imagesync.registry.http import Connection
 from imagesync.registry.layer_cache import CACHE_TAG, CacheEntry, push_layer_cache, read_layer_cache
 from imagesync.registry.manifest import INDEX, LAYER_GZIP, Descriptor, Index
@@ -31,7 +25,7 @@ from imagesync.registry.repository import Repository, referrers_tag
 from imagesync.settings.model import Settings
 from tests.integration.local_registry import PASSWORD, USER, LocalRegistry
 from tests.integration.registry_proxy import Fault, RegistryProxy
-from tests.oci_images import small_image
+from tests.oci_images import put_artifact, small_image
 
 SBOM = "application/vnd.cyclonedx+json"
 
@@ -126,8 +120,8 @@ def test_registry_with_the_api_gets_no_tag(
 
 def test_layout_keeps_documents_beside_the_image(layout: ImageLayout, image: OCIImage) -> None:
     artifact = compose_artifact(b"{}", SBOM, subject=image.descriptor)
-    put_artifact(artifact, layout)
-    put_artifact(artifact, layout)
+    for _ in range(2):
+        put_artifact(artifact, layout)
     assert layout_artifacts(layout, image.digest) == [artifact]
     assert layout_artifacts(layout, f"sha256:{'0' * 64}") == []
     assert layout.index().names == ("latest",)

@@ -32,7 +32,7 @@ from tests.integration.tiny_image import REFERENCE
 from tests.oci_images import small_image
 
 pytestmark = pytest.mark.engine
-OF_ARM64 = {f'"Arch":"{LINUX_AMD64.architecture}"'.encode(): f'"Arch":"{LINUX_ARM64.architecture}"'.encode()}
+OF_ARM64 = {b'"Arch":"amd64"': b'"Arch":"arm64"'}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def pushed_index(registry: LocalRegistry, folder: Path, *platforms: Platform) ->
         small_image(layout, {"file": each.name.encode()}, platform=each.full_name) for each in platforms
     ]
     layout.put_index(Index(tuple(image.descriptor for image in images)), name="all", images=images)
-    reference = f"{registry.host}/team/env:{'-'.join(each.architecture for each in platforms)}"
+    reference = f"{registry.host}/team/env:{'-'.join(each.machine for each in platforms)}"
     command = [
         "skopeo",
         "copy",
@@ -76,7 +76,7 @@ def test_cluster_gets_the_image_of_the_engines_own_platform(
     reference = pushed_index(open_registry, tmp_path / "layout", *PLATFORMS)
     with EngineProxy(replaced=OF_ARM64 if own == LINUX_ARM64 else {}) as proxy:
         assert cluster_image(reference, None, Endpoint(proxy.url, "the test")) == reference
-    assert engine.api.inspect_image(reference)["Architecture"] == own.architecture
+    assert f"linux/{engine.api.inspect_image(reference)['Architecture']}" == own.name
 
 
 def test_cluster_gets_an_image_of_the_default_platform_where_there_is_no_other(
@@ -85,7 +85,7 @@ def test_cluster_gets_an_image_of_the_default_platform_where_there_is_no_other(
     reference = pushed_index(open_registry, tmp_path / "layout", LINUX_AMD64)
     with EngineProxy(replaced=OF_ARM64) as proxy:
         assert cluster_image(reference, None, Endpoint(proxy.url, "the test")) == reference
-    assert engine.api.inspect_image(reference)["Architecture"] == LINUX_AMD64.architecture
+    assert f"linux/{engine.api.inspect_image(reference)['Architecture']}" == LINUX_AMD64.name
 
 
 def test_local_name_of_an_index_is_given_to_the_image_of_the_engines_own_platform(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.progress import SilentProgress
-from imagesync.registry.artifacts import compose_artifact, put_artifact
+from imagesync.registry.artifacts import compose_artifact
 from imagesync.registry.manifest import Manifest
 from imagesync.registry.oci_image import compose_image
 from imagesync.registry.oci_layout import ImageLayout
@@ -18,7 +18,7 @@ from imagesync.registry.push import push_image
 from imagesync.registry.repository import Repository
 from tests.commands import CommandLine
 from tests.integration.local_registry import LocalRegistry
-from tests.oci_images import small_image
+from tests.oci_images import put_artifact, small_image
 
 
 @pytest.fixture(scope="module")

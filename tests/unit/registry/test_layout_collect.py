@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from imagesync.errors import LayoutError
-from imagesync.registry.artifacts import compose_artifact, layout_artifacts, put_artifact
+from imagesync.registry.artifacts import compose_artifact, layout_artifacts
 from imagesync.registry.image_source import KeptBlobs
 from imagesync.registry.manifest import LAYER_GZIP, Descriptor, Index
 from imagesync.registry.oci_layout import ImageLayout
 from tests.commands import CommandLine
-from tests.oci_images import small_image
+from tests.oci_images import put_artifact, small_image
 
 LONG_AGO = time.time() - 90 * 86_400
 

@@ -14,12 +14,12 @@ from jsonschema import Draft4Validator, ValidationError
 from referencing import Registry
 from referencing.jsonschema import DRAFT4
 
-from imagesync.registry.artifacts import compose_artifact, put_artifact
+from imagesync.registry.artifacts import compose_artifact
 from imagesync.registry.config import ContainerConfig, History, ImageConfig
 from imagesync.registry.manifest import INDEX, Descriptor, Index
 from imagesync.registry.oci_image import compose_image
 from imagesync.registry.oci_layout import ImageLayout
-from tests.oci_images import small_image
+from tests.oci_images import put_artifact, small_image
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "oci_schemas"
 
