@@ -23,12 +23,19 @@ if TYPE_CHECKING:
 
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _HINT = "Name a file in a folder that you can write to."
+_CHUNK = 1 << 20
 
 
 def read_bytes(path: str) -> bytes:
     """Return a file's content; faster than ``open`` for the many small files of an environment."""
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123  a Path costs more than reading a small file
         return file.readall()
+
+
+def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the rest of *file* in chunks."""
+    while chunk := file.read(_CHUNK):
+        yield chunk
 
 
 def open_entry(path: Path) -> BinaryIO:

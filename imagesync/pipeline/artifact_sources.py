@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from imagesync.core.credentials import strip_credentials
+from imagesync.core.files import read_chunks
 from imagesync.core.installation import own_installation
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.errors import FetchError, UnsolvableError
@@ -346,7 +347,7 @@ def _extract(wheel: StoredFile, store: Store) -> StoredFile:
         for name in archive.namelist():
             if name.endswith(".data/scripts/uv"):
                 with archive.open(name) as file:
-                    return store.add(iter(lambda: file.read(1 << 20), b""), filename="uv")
+                    return store.add(read_chunks(file), filename="uv")
     raise FetchError(
         f"{wheel.filename} holds no uv executable.",
         hint=f"Install another version of uv beside imagesync: {own_installation().reinstall('uv')}",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
+from imagesync.core.digests import file_hexdigest
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, LockError
 from imagesync.lock.conda.missing_archives import replace_missing_archives
 from imagesync.lock.lock import Lock
@@ -53,7 +52,7 @@ def freeze(plan: Plan, lock: Lock, sources: ArtifactSources, *, with_pip: bool =
     pip, of_pip = _pip_for_others(lock, sources) if with_pip else ((), [])
     md5 = {package.name: package.md5 for package in (*lock.conda, *pip) if package.md5}
     for package, archive in (*archives, *of_pip):
-        md5.setdefault(package.name, _md5(archive.path))
+        md5.setdefault(package.name, file_hexdigest(archive.path, "md5"))
         if is_local(package.artifact):
             files[f"{ARCHIVES}/{package.subdir}/{archive.filename}"] = archive
     wheels = {str(package.name): wheel for package, wheel in zip(lock.vendored, made, strict=True)}
@@ -103,11 +102,3 @@ def _pip_for_others(
         "install them"
     )
     return (), []
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        found = hashlib.md5(usedforsecurity=False)
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest()

@@ -6,14 +6,13 @@ that a build that finds its image starts neither uv nor a reader of ``pixi.lock`
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.digests import sha256_of_json
+from imagesync.core.digests import file_hexdigest, sha256_of_json
 from imagesync.core.platforms import Platform
 from imagesync.plan.checks.sources import local_path
 from imagesync.scan.environment import Source
@@ -78,7 +77,7 @@ def sources_key(path: Path, digest: str, selection: Selection | None, target: Ta
         {
             "file": str(path.absolute()),
             "content": digest,
-            "project": hashlib.sha256(project.read_bytes()).hexdigest() if project.is_file() else "",
+            "project": file_hexdigest(project) if project.is_file() else "",
             "selection": asdict(selection) if selection else {},
             "target": str(target) if isinstance(target, Platform) else target.to_dict(),
         }

@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO, Final
 
 from imagesync.core.archive_members import BoundedTarInfo
 from imagesync.core.digests import sha256_of
-from imagesync.core.files import replacing
+from imagesync.core.files import read_chunks, replacing
 from imagesync.core.image_reference import parse_reference, split_reference
 from imagesync.core.strict_json import load_json
 from imagesync.errors import LayoutError
@@ -40,7 +40,7 @@ from imagesync.registry.manifest import (
     canonical_json,
     parse_manifest,
 )
-from imagesync.registry.oci_image import CHUNK, OCIImage, compose_image, load_image, verified
+from imagesync.registry.oci_image import OCIImage, compose_image, load_image, verified
 from imagesync.registry.oci_layout import INDEX_FILE, LAYOUT_CONTENT, LAYOUT_FILE
 
 _DOCKER_FILE: Final = "manifest.json"
@@ -373,8 +373,7 @@ class ImageArchive:
             file = self._archive.extractfile(entry)
             assert file is not None  # noqa: S101  a regular file
             with file:
-                while chunk := file.read(CHUNK):
-                    yield chunk
+                yield from read_chunks(file)
         except (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
             raise self._unusable(f"{member} is truncated ({error})") from error
 

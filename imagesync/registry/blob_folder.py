@@ -15,10 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from imagesync.core.files import HashedFile
+from imagesync.core.files import HashedFile, read_chunks
 from imagesync.errors import LayoutError
 from imagesync.registry.manifest import Descriptor
-from imagesync.registry.oci_image import CHUNK, verified
+from imagesync.registry.oci_image import verified
 
 BLOBS: Final = "blobs/sha256"
 # A folder that isn't part of the format.
@@ -79,7 +79,7 @@ class BlobFolder:
         path = self.path(descriptor)
         with self.errors(), path.open("rb") as file:
             try:
-                yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+                yield from verified(read_chunks(file), descriptor, LayoutError)
             except LayoutError as error:
                 if not self._is_cache:
                     raise
@@ -118,7 +118,7 @@ class BlobFolder:
     def add_file(self, path: Path, media_type: str) -> Descriptor:
         """Add a blob with the content of the file at *path*, and return its descriptor."""
         with self.errors(), path.open("rb") as file:
-            return self.add_chunks(iter(lambda: file.read(CHUNK), b""), media_type)
+            return self.add_chunks(read_chunks(file), media_type)
 
     def copy(self, descriptor: Descriptor, chunks: Iterable[bytes]) -> None:
         """Add the blob that *descriptor* describes from *chunks*, unless it is there.

@@ -21,8 +21,6 @@ from imagesync.registry.manifest import (
     parse_manifest,
 )
 
-CHUNK = 1 << 20
-
 
 class BlobSource(Protocol):
     """Where the layers of an image are read: a layout, an archive, a registry, or what writes them."""

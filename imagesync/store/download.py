@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from imagesync.core.credentials import redact
+from imagesync.core.files import read_chunks
 from imagesync.core.limits import SILENCES, TooMuch, arriving, bounded, is_silence, retry_after
 from imagesync.core.progress import Progress, Task
 from imagesync.errors import ArtifactGone, FetchError
@@ -23,7 +24,7 @@ from imagesync.indexes.pypi.index_problems import (
     refusal_hint,
     untrusted,
 )
-from imagesync.store.source import local_path, read_chunks
+from imagesync.store.source import local_path
 from imagesync.store.store import BlobWriter, Store, StoredFile
 
 if TYPE_CHECKING:

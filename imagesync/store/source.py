@@ -6,13 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
 from urllib.parse import unquote, urlsplit
 
+from imagesync.core.files import read_chunks
 from imagesync.core.limits import arriving, bounded
 from imagesync.indexes.pypi.access import Access, get, open_session
-
-CHUNK = 256 * 1024
 
 
 def local_path(url: str) -> Path | None:
@@ -42,12 +40,6 @@ def file_stamp(url: str) -> list[int]:
     except OSError:
         return [0, 0]
     return [status.st_size, status.st_mtime_ns]
-
-
-def read_chunks(file: IO[bytes]) -> Iterator[bytes]:
-    """Yield the rest of *file* in chunks."""
-    while chunk := file.read(CHUNK):
-        yield chunk
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.files import HashedFile, make_way, open_entry
+from imagesync.core.files import HashedFile, make_way, open_entry, read_chunks
 from imagesync.core.progress import Progress, SilentProgress
 from imagesync.errors import HashMismatch
 from imagesync.store.layout import (
@@ -68,7 +68,6 @@ class BlobWriter(HashedFile):
         return digest
 
 
-_CHUNK = 1024 * 1024
 _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 # Seconds between two attempts to get a lock.
 _RETRY = 0.05
@@ -132,7 +131,7 @@ class Store:
         with store_errors(self.root):
             try:
                 with open_entry(path) as file:
-                    while chunk := file.read(_CHUNK):
+                    for chunk in read_chunks(file):
                         found.update(chunk)
                     size = file.tell()
             except FileNotFoundError:
@@ -204,8 +203,7 @@ class Store:
         A copy and no hard link: whoever changes the original in place must not change the store.
         """
         with path.open("rb") as file:
-            chunks = iter(lambda: file.read(_CHUNK), b"")
-            return self.add(chunks, filename=filename or path.name, expected=expected)
+            return self.add(read_chunks(file), filename=filename or path.name, expected=expected)
 
     def remember(self, key: str, stored: StoredFile) -> None:
         """Remember that *stored* was made from *key*, a text that identifies its inputs."""

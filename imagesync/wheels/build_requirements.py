@@ -22,7 +22,7 @@ from packaging.utils import NormalizedName
 from packaging.version import InvalidVersion
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.digests import sha256_of
+from imagesync.core.digests import file_hexdigest, sha256_of
 from imagesync.core.names import canonical_name
 from imagesync.errors import WheelError
 from imagesync.standalone.programs import program_path
@@ -186,7 +186,7 @@ class BuildPins:
 def _digests(environ: Mapping[str, str]) -> Iterator[str]:
     """Yield the digests of constraint files, whose content may change."""
     paths = (_path(entry) for name in _FILES for entry in environ.get(name, "").split())
-    yield from (hashlib.sha256(path.read_bytes()).hexdigest() for path in paths if path.is_file())
+    yield from (file_hexdigest(path) for path in paths if path.is_file())
 
 
 def _path(entry: str) -> Path:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import configparser
 import csv
-import hashlib
 import io
 import mmap
 import shutil
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.archive_members import ZIP_DAMAGE
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.digests import file_hexdigest
 from imagesync.core.scratch import scratch_folder
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.errors import WheelError
@@ -219,7 +219,7 @@ def _refusal(path: Path, wheel: StoredFile, target: Target, uv: str, folder: Pat
     links = folder / "links"
     links.mkdir(parents=True)
     shutil.copyfile(path, links / wheel.filename)
-    digest = wheel.digest if path == wheel.path else f"sha256:{_sha256(path)}"
+    digest = wheel.digest if path == wheel.path else f"sha256:{file_hexdigest(path)}"
     (folder / "requirements.txt").write_text(f"{name}=={version} --hash={digest}\n", encoding="utf-8")
     command = [uv, "pip", "install", "--no-config", "--no-deps", "--no-index", "--find-links", str(links)]
     command += ["--require-hashes", "--cache-dir", str(folder / "cache"), "--target", str(folder / "target")]
@@ -233,10 +233,6 @@ def _refusal(path: Path, wheel: StoredFile, target: Target, uv: str, folder: Pat
         return ""
     lines = [" ".join(line.split()).removeprefix("cause: ") for line in done.stderr.splitlines()]
     return next((line.rstrip(".") for line in reversed(lines) if line), "no reason given")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def rewrite(wheel: StoredFile, into: Path) -> Path:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
+from imagesync.core.digests import file_hexdigest
+from imagesync.core.files import read_chunks
 from imagesync.core.names import canonical_pattern, matches
 from imagesync.store.layout import HASHES
 
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from imagesync.plan.plan import Plan, PlannedPackage
 
 _FORMAT = 2
-_CHUNK = 1024 * 1024
 # Lists the other files, or signs that list.
 _RECORDS = ("RECORD", "RECORD.jws", "RECORD.p7s")
 
@@ -63,7 +64,7 @@ def content_digest(wheel: Path) -> str:
             else:
                 content = hashlib.sha256()
                 with archive.open(member) as file:
-                    while chunk := file.read(_CHUNK):
+                    for chunk in read_chunks(file):
                         content.update(chunk)
             executable = member.external_attr >> 16 & 0o100 != 0
             digest.update(f"{member.filename}\0{executable}\0{content.hexdigest()}\0".encode())
@@ -93,11 +94,7 @@ def archive_content(wheel: Path, digest: str, *, cache: Path) -> str:
     from imagesync.core.archive_members import ZIP_DAMAGE
 
     try:
-        with wheel.open("rb") as file:
-            found = hashlib.sha256()
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
-        if digest != f"sha256:{found.hexdigest()}":
+        if digest != f"sha256:{file_hexdigest(wheel)}":
             return ""
         content = content_digest(wheel)
     except ZIP_DAMAGE:

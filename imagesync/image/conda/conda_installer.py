@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from imagesync.core.files import read_chunks
 from imagesync.core.platforms import Platform, this_machine_runs_on
 from imagesync.core.progress import Severity
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch, ImagesyncError, LockError, UsageError
 from imagesync.lock.conda.archive_files import archive_path
-from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress

@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.files import read_chunks
 from imagesync.errors import BaseImageError, LayoutError
 from imagesync.image.layers.grouping import FEWEST_LAYERS
 from imagesync.image_layout import LAYER_CONTENTS, PREFIX, ImageOptions
 from imagesync.registry.config import ContainerConfig, History
 from imagesync.registry.manifest import Descriptor
-from imagesync.registry.oci_image import CHUNK, BlobSource, OCIImage, compose_image, verified
+from imagesync.registry.oci_image import BlobSource, OCIImage, compose_image, verified
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ def _read(path: Path, descriptor: Descriptor) -> Iterator[bytes]:
     """Yield the content of a layer in the store; one that is damaged is removed."""
     try:
         with path.open("rb") as file:
-            yield from verified(iter(lambda: file.read(CHUNK), b""), descriptor, LayoutError)
+            yield from verified(read_chunks(file), descriptor, LayoutError)
     except LayoutError as error:
         path.unlink(missing_ok=True)
         raise LayoutError(

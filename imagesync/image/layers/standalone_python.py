@@ -23,12 +23,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.archive_members import zip_member
+from imagesync.core.files import read_chunks
 from imagesync.core.platforms import runs_on
 from imagesync.core.scratch import scratch_folder
 from imagesync.errors import BaseImageError
 from imagesync.image.layers.entries import Entry, file_entry, symlink_entry, tar_stream, with_parents
 from imagesync.image.layers.parts import PartRequest
-from imagesync.store.source import read_chunks
 
 if TYPE_CHECKING:
     from imagesync.core.platforms import Platform

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from imagesync.core.credentials import redact
+from imagesync.core.digests import file_hexdigest
 from imagesync.errors import ArtifactGone, FetchError, HashMismatch
 from imagesync.indexes.pypi.access import Access
 from imagesync.lock.locked_packages import Artifact, LockedConda
 from imagesync.store.download import Download
 from imagesync.store.parallel_fetch import fetch_available
-from imagesync.store.source import local_path, open_source, read_chunks
+from imagesync.store.source import local_path, open_source
 from imagesync.store.store import Store, StoredFile
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Archives:
 
     def _read_by_md5(self, record: CondaRecord) -> StoredFile:
         for path in self._cached(record.filename):
-            if _md5(path) == record.md5:
+            if file_hexdigest(path, "md5") == record.md5:
                 return self.store.add_file(path, filename=record.filename)
         found = hashlib.md5(usedforsecurity=False)
         try:
@@ -151,11 +152,3 @@ def _download(artifact: Artifact) -> Download:
 
 def _missing(artifact: Artifact) -> ArtifactGone:
     return ArtifactGone(f"{artifact.filename}: {artifact.url} isn't there")
-
-
-def _md5(path: Path) -> str:
-    found = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        for chunk in read_chunks(file):
-            found.update(chunk)
-    return found.hexdigest()

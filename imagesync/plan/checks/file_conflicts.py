@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 import os
 from collections import defaultdict
@@ -18,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.core.digests import sha256_of_json
+from imagesync.core.digests import file_hexdigest, sha256_of_json
 from imagesync.core.files import read_bytes
 from imagesync.core.stat_cache import state_of
 from imagesync.plan.checks.modules import (
@@ -139,7 +138,7 @@ def _recorded_files(package: Package) -> Mapping[str, str]:
 
 def _sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_hexdigest(path)
     except OSError:
         return ""
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from imagesync.core.cache_file import read_cache, write_cache
+from imagesync.core.digests import file_hexdigest
 from imagesync.core.progress import Progress, slow_task
 from imagesync.core.stat_cache import SIZE, Stat
 
 _FORMAT = 1
-_CHUNK = 1 << 20
 _AT_ONCE = 200
 
 
@@ -65,13 +65,7 @@ def _sha256_of_each(paths: list[str]) -> list[str]:
 
 def digest_of(path: str, algorithm: str) -> str:
     """Return the digest of a file, in hexadecimal; empty if it can't be read."""
-    import hashlib
-
-    digest = hashlib.new(algorithm)
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - thousands of small files
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+        return file_hexdigest(path, algorithm)
     except OSError:
         return ""
-    return digest.hexdigest()
