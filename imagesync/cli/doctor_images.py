@@ -23,7 +23,6 @@ from imagesync.pipeline.environment_plan import choose_interpreter
 from imagesync.pipeline.image_finder import needs_of_container
 from imagesync.pipeline.layout_base import base_with_python
 from imagesync.pipeline.layout_finder import LayoutFinder
-from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.registry.image_source import open_image
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.registry import check_push
@@ -170,7 +169,7 @@ def image_checks(context: Context, scan: Callable[[], Environment], ask: AskEngi
     if not parse_reference(settings.repository).names_registry:
         return
     try:
-        insecure = takes_without_tls(settings.repository, context)
+        insecure = context.takes_without_tls(settings.repository)
         check_push(settings.repository, insecure=insecure, timeout=settings.timeout)
     except ImagesyncError as error:
         # A build that doesn't push works without the registry.

@@ -7,6 +7,7 @@ distribution specification ("Pulling manifests") agrees with.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from imagesync.errors import UsageError
@@ -121,6 +122,19 @@ def split_reference(text: str) -> tuple[str, str]:
     """
     head, separator, tail = text.rpartition(":")
     return (head, tail) if separator and "/" not in tail else (text, "latest")
+
+
+def tags_by_repository(references: Iterable[str]) -> dict[str, list[str]]:
+    """Return the tags of *references* by repository.
+
+    >>> tags_by_repository(["team/env:1", "env:1", "team/env:2"])
+    {'team/env': ['1', '2'], 'env': ['1']}
+    """
+    found: dict[str, list[str]] = {}
+    for reference in references:
+        repository, tag = split_reference(reference)
+        found.setdefault(repository, []).append(tag)
+    return found
 
 
 def repository_of(text: str) -> str:

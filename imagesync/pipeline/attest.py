@@ -10,7 +10,6 @@ from imagesync.core.image_reference import parse_reference
 from imagesync.errors import RegistryError, UsageError
 from imagesync.image.attestations import SBOM_TYPE, STATEMENT_TYPE, attestations, own_types
 from imagesync.registry.artifacts import push_artifact
-from imagesync.registry.repository import Repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +34,7 @@ def require_sbom() -> None:
         )
 
 
-def attest(
-    digest: str, lock_and_base: Callable[[], tuple[Lock, BaseImage]], *, context: Context, insecure: bool
-) -> None:
+def attest(digest: str, lock_and_base: Callable[[], tuple[Lock, BaseImage]], *, context: Context) -> None:
     """Attach SBOM and provenance to an image in a registry, unless it has them.
 
     The image and its digest stay as they are.
@@ -49,17 +46,14 @@ def attest(
     lock_and_base
         Returns the image's lock and its base image; called only where something is missing.
     context
-        Shows progress.
-    insecure
-        Whether the registry is accepted without TLS.
+        The context of the command.
 
     Raises
     ------
     RegistryError
         The registry refuses.
     """
-    timeout = context.settings.timeout
-    with Repository(digest, progress=context.progress, insecure=insecure, timeout=timeout) as repository:
+    with context.open_repository(digest) as repository:
         found = repository.manifest(repository.wanted)
         if found is None:
             raise RegistryError(f"The registry has no {digest}.", hint="Push the image again.")

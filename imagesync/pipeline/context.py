@@ -8,14 +8,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from imagesync.core.image_reference import is_loopback, parse_reference
 from imagesync.core.platforms import DEFAULT_PLATFORM, Platform, require_platform
 from imagesync.core.progress import Progress, SilentProgress
-from imagesync.errors import ForeignPlatform, UsageError
+from imagesync.errors import EngineError, ForeignPlatform, UsageError
 from imagesync.settings.model import Settings
 from imagesync.store.layout import LOGS, default_cache_dir
 
 if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
+    from imagesync.registry.repository import Repository
     from imagesync.store.store import Store
 
 _MOST_SECONDS: Final = 253_402_300_799  # the last of the year 9999, which times in images can't leave
@@ -154,3 +156,21 @@ class Context:
         from imagesync.engine.engine import Engine
 
         return Engine(find_endpoint(self.environ), logs=self.cache_folder / LOGS)
+
+    def takes_without_tls(self, reference: str) -> bool:
+        """Return True if a registry is on loopback, or an engine answers that takes it without TLS."""
+        domain = parse_reference(reference).domain
+        if is_loopback(domain):
+            return True
+        try:
+            with self.open_engine() as engine:
+                return engine.takes_without_tls(domain)
+        except EngineError:
+            return False
+
+    def open_repository(self, reference: str) -> Repository:
+        """Return a client of the repository of *reference*, to be used in a ``with`` statement."""
+        from imagesync.registry.repository import Repository
+
+        insecure, timeout = self.takes_without_tls(reference), self.settings.timeout
+        return Repository(reference, progress=self.progress, insecure=insecure, timeout=timeout)

@@ -224,11 +224,6 @@ class EngineFinder:
     def complete(self, image: Image) -> None:
         """Do nothing: an engine has images whole."""
 
-    def takes_without_tls(self, reference: str) -> bool:
-        """Return True if the registry of *reference* is accepted without TLS; loopback always is."""
-        with self._context.open_engine() as engine:
-            return engine.takes_without_tls(parse_reference(reference).domain)
-
     def close(self) -> None:
         """Close what was opened to find images."""
 

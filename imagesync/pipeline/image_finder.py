@@ -192,9 +192,6 @@ class ImageFinder(Protocol):
     def complete(self, image: Image) -> None:
         """Fetch what is missing here of an image that was built now."""
 
-    def takes_without_tls(self, reference: str) -> bool:
-        """Return True if the registry of *reference* is accepted without TLS; loopback always is."""
-
     def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
         """Put *image* in a further place.
 

@@ -8,10 +8,9 @@ from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import parse_reference
 from imagesync.errors import EngineNotFound, UsageError
 from imagesync.image.image_report import ImageReport, image_report
-from imagesync.pipeline.local_images import find_local_image, open_local_image, takes_without_tls
+from imagesync.pipeline.local_images import find_local_image, open_local_image
 from imagesync.registry.config import ContainerConfig, History, ImageConfig
 from imagesync.registry.manifest import LAYER, Descriptor, Index
-from imagesync.registry.repository import Repository
 
 if TYPE_CHECKING:
     from imagesync.engine.engine import Engine
@@ -80,9 +79,7 @@ def _from_layout(text: str, context: Context) -> ImageReport:
 
 
 def _from_registry(text: str, context: Context) -> ImageReport | None:
-    insecure = takes_without_tls(text, context)
-    timeout = context.settings.timeout
-    with Repository(text, progress=context.progress, insecure=insecure, timeout=timeout) as repository:
+    with context.open_repository(text) as repository:
         found = repository.resolve(context.platform.name)
         if found is None:
             return None

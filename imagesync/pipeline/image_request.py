@@ -119,8 +119,7 @@ class ImageRequest:
             return checked.lock(base, checked.artifact_sources(for_files=True)), base
 
         assert image.digest is not None  # noqa: S101  it was pushed
-        insecure = self.finder.takes_without_tls(image.digest)
-        attest(image.digest, lock_and_base, context=self.context, insecure=insecure)
+        attest(image.digest, lock_and_base, context=self.context)
 
     def _find(self, inputs: BuildInputs, known: KnownHash | None) -> tuple[Image | None, bool]:
         """Return the image of *inputs*, from the engine or the registry, and whether nothing is to be pushed.

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.digests import sha256_of_json
-from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.image_reference import parse_reference, split_reference, tags_by_repository
 from imagesync.core.progress import Severity
 from imagesync.errors import RegistryError, UsageError
 from imagesync.image.built_image import Image
@@ -21,7 +21,6 @@ from imagesync.pipeline.environment_hash import index_hash
 from imagesync.pipeline.outputs import write_index
 from imagesync.registry.manifest import Descriptor, Index
 from imagesync.registry.push import push_image, push_index
-from imagesync.registry.repository import Repository
 from imagesync.store.layout import ANSWERS
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from imagesync.pipeline.image_request import ImageRequest, RequestOptions
     from imagesync.pipeline.outputs import Output
     from imagesync.registry.oci_image import OCIImage
+    from imagesync.registry.repository import Repository
 
 
 @dataclass(frozen=True)
@@ -155,13 +155,10 @@ class IndexRequest:
         return f"{split_reference(image.reference)[0]}@{index.digest}" if is_there else None
 
     def _push(self, image: Image, index: Index) -> str:
-        repositories: dict[str, list[str]] = {}
-        for name in (image.reference, *self.options.tags):
-            if parse_reference(name).names_registry:
-                repository, tag = split_reference(name)
-                repositories.setdefault(repository, []).append(tag)
+        names = (image.reference, *self.options.tags)
+        remote = (name for name in names if parse_reference(name).names_registry)
         own, pushed = split_reference(image.reference)[0], []
-        for repository, tags in repositories.items():
+        for repository, tags in tags_by_repository(remote).items():
             if repository != own:
                 self._push_images(image, repository)
             with self._open(repository) as there:
@@ -194,9 +191,7 @@ class IndexRequest:
                 )
 
     def _open(self, reference: str) -> Repository:
-        context, insecure = self._first.context, self._first.finder.takes_without_tls(reference)
-        timeout = context.settings.timeout
-        return Repository(reference, progress=context.progress, insecure=insecure, timeout=timeout)
+        return self._first.context.open_repository(reference)
 
 
 def _each_once(lists: Iterable[Iterable[Mapping[str, Any]]]) -> tuple[Mapping[str, Any], ...]:

@@ -24,7 +24,6 @@ from imagesync.pipeline.image_finder import (
 )
 from imagesync.pipeline.layout_base import ChosenBase
 from imagesync.pipeline.layout_registry import LayoutRegistry
-from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.outputs import Output, write_output
 from imagesync.registry.image_source import fetch_layers
 from imagesync.registry.oci_layout import ImageLayout
@@ -314,10 +313,6 @@ class LayoutFinder:
             return image
         repository, _ = split_reference(image.reference)
         return replace(image, digest=f"{repository}@{digest}")
-
-    def takes_without_tls(self, reference: str) -> bool:
-        """Return True if an engine answers that takes the registry of *reference* without TLS."""
-        return takes_without_tls(reference, self._context)
 
     def write(self, image: Image, output: Output, *, tags: Sequence[str]) -> None:
         """Put *image* in a further place.

@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from imagesync.core.image_reference import parse_reference, split_reference
+from imagesync.core.image_reference import parse_reference, split_reference, tags_by_repository
 from imagesync.engine.lookup import FoundImage
 from imagesync.errors import RegistryError
 from imagesync.image_layout import image_tag
-from imagesync.pipeline.local_images import takes_without_tls
 from imagesync.pipeline.registry_images import image_in_registry
 from imagesync.registry.image_source import fetch_layers
 from imagesync.registry.push import push_image, was_pushed_to
@@ -116,7 +115,7 @@ class LayoutRegistry:
         named = (split_reference(tag)[0] for tag in tags if parse_reference(tag).names_registry)
         for repository in dict.fromkeys((context.settings.repository, *named)):
             if not was_pushed_to(repository, context.cache_folder / ANSWERS):
-                insecure = takes_without_tls(repository, context)
+                insecure = context.takes_without_tls(repository)
                 check_push(
                     repository, progress=context.progress, insecure=insecure, timeout=context.settings.timeout
                 )
@@ -143,12 +142,8 @@ class LayoutRegistry:
         RegistryError
             It can't be pushed.
         """
-        repositories: dict[str, list[str]] = {}
-        for reference in references:
-            repository, tag = split_reference(reference)
-            repositories.setdefault(repository, []).append(tag)
         pushed = []
-        for name, tags in repositories.items():
+        for name, tags in tags_by_repository(references).items():
             pushed.append(
                 push_image(
                     image,
@@ -168,9 +163,6 @@ class LayoutRegistry:
         """Return the repository of *reference*; one registry is logged in to once."""
         context, domain = self.context, parse_reference(reference).domain
         if domain not in self._connected:
-            insecure = takes_without_tls(reference, context)
-            self._connected[domain] = Repository(
-                reference, progress=context.progress, insecure=insecure, timeout=context.settings.timeout
-            )
+            self._connected[domain] = context.open_repository(reference)
         connection = self._connected[domain].connection
         return Repository(reference, progress=context.progress, connection=connection)

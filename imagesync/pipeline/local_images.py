@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import (
     check_reference,
-    is_loopback,
     is_reference,
     parse_reference,
     repository_of,
     split_reference,
 )
 from imagesync.core.platforms import find_platform, require_platform
-from imagesync.errors import EngineError, LayoutError, UsageError
+from imagesync.errors import LayoutError, UsageError
 from imagesync.registry.archive import ImageArchive
 from imagesync.registry.artifacts import Artifact, layout_artifacts, push_artifact
 from imagesync.registry.image_source import LayoutSource, SourceImage, open_image, resolve_entry
@@ -26,13 +25,13 @@ from imagesync.registry.manifest import BASE_DIGEST, BASE_NAME, INDEXES, Descrip
 from imagesync.registry.oci_image import OCIImage, read_document
 from imagesync.registry.oci_layout import ImageLayout
 from imagesync.registry.push import Pushed, push_image, push_index
-from imagesync.registry.repository import Repository
 from imagesync.store.layout import ANSWERS, IMAGES
 
 if TYPE_CHECKING:
     from imagesync.core.platforms import Platform
     from imagesync.core.progress import Progress
     from imagesync.pipeline.context import Context
+    from imagesync.registry.repository import Repository
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
     with open_local_image(text, platform=context.platform, cache=cache, progress=progress) as local:
         reference = push_target(target, local.name, repository=context.settings.repository)
         _, tag = split_reference(reference)
-        with _repository(reference, context) as repository:
+        with context.open_repository(reference) as repository:
             mounts = _mounts(local, repository)
             pushed = push_image(
                 local.image,
@@ -148,13 +147,6 @@ def push_local_image(text: str, target: str, *, context: Context) -> Pushed:
     return pushed
 
 
-def _repository(reference: str, context: Context) -> Repository:
-    insecure = takes_without_tls(reference, context)
-    return Repository(
-        reference, progress=context.progress, insecure=insecure, timeout=context.settings.timeout
-    )
-
-
 def _push_index(index: Index, text: str, target: str, context: Context) -> Pushed:
     """Push the images of an index by their digests, and then the index."""
     cache, progress = context.cache_folder, context.progress
@@ -163,28 +155,16 @@ def _push_index(index: Index, text: str, target: str, context: Context) -> Pushe
     for platform in map(require_platform, index.platforms):
         with open_local_image(text, platform=platform, cache=cache, progress=progress) as local:
             reference = push_target(target, local.name, repository=context.settings.repository)
-            with _repository(reference, context) as repository:
+            with context.open_repository(reference) as repository:
                 mounts = _mounts(local, repository)
                 pushed = push_image(local.image, repository, tags=(), progress=progress, mount_from=mounts)
                 for artifact in local.artifacts:
                     push_artifact(artifact, repository, progress=progress)
             sent, mounted = sent + pushed.sent, mounted + pushed.mounted
             was_there &= pushed.was_there
-    with _repository(reference, context) as repository:
+    with context.open_repository(reference) as repository:
         pinned = push_index(index, repository, tags=[split_reference(reference)[1]], progress=progress)
     return Pushed(pinned, sent, mounted, was_there)
-
-
-def takes_without_tls(reference: str, context: Context) -> bool:
-    """Return True for a registry on loopback, and for one that an engine takes without TLS."""
-    domain = parse_reference(reference).domain
-    if is_loopback(domain):
-        return True
-    try:
-        with context.open_engine() as engine:
-            return engine.takes_without_tls(domain)
-    except EngineError:
-        return False
 
 
 def _mounts(local: LocalImage, repository: Repository) -> dict[str, str]:

@@ -20,7 +20,7 @@ from imagesync.image_layout import Label
 from imagesync.pipeline.image_request import ImageRequest, RequestOptions
 from imagesync.pipeline.layer_builder import LayerBuilder
 from imagesync.pipeline.layout_finder import LayoutFinder
-from imagesync.pipeline.local_images import find_local_image, takes_without_tls
+from imagesync.pipeline.local_images import find_local_image
 from imagesync.registry.image_source import open_image
 from imagesync.registry.manifest import BASE_DIGEST, BASE_NAME, REF_NAME
 from imagesync.registry.oci_layout import ImageLayout
@@ -120,7 +120,7 @@ def _opened(text: str, context: Context) -> Iterator[OCIImage]:
             hint="Name a registry (docker.io/ for Docker Hub), oci:DIR[:TAG], oci-archive:FILE or"
             " docker-archive:FILE.",
         )
-    insecure = location.transport == "registry" and takes_without_tls(text, context)
+    insecure = location.transport == "registry" and context.takes_without_tls(text)
     with (
         store_errors(cache),
         scratch_folder("verify") as folder,

@@ -100,7 +100,7 @@ def test_image_with_an_sbom_of_someone_else_gets_ours_once(
     context = Context(Settings(cache_dir=tmp_path / "cache"))
     for _ in range(2):
         name = f"{registry.host}/{repository.reference.path}@{image.digest}"
-        attest(name, lock_and_base, context=context, insecure=True)
+        attest(name, lock_and_base, context=context)
     assert asked == ["lock"]
     kinds = [entry.artifact_type for entry in repository.referrers(image.digest).manifests]
     assert kinds == [SBOM, SBOM, "application/vnd.in-toto+json"]
