@@ -97,7 +97,7 @@ class DockerCluster(ContainerCluster):
         (:func:`imagesync.check`). Differences are warnings; with *strict*, the constructor waits for the
         workers and raises.
     wait
-        ``workers`` to return when all workers have joined, or after 60 s, which is said then; ``scheduler``
+        ``workers`` to return when all workers have joined, or after 60 s, with a warning; ``scheduler``
         to return when the scheduler listens.
     session
         Session for building and comparing; by default one with the settings of the working folder.

@@ -29,7 +29,7 @@ from imagesync.standalone.cluster.node import LOSSES, LOST, WINDOW
 logger = logging.getLogger(__name__)
 
 WATCH_INTERVAL = 1.0  # seconds between looks at the workers that are missing
-JOIN_TIMEOUT = 60.0  # seconds to wait for the workers before that is said
+JOIN_TIMEOUT = 60.0  # seconds to wait for the workers before a warning
 POLL = 0.05  # seconds between looks at the workers that have joined
 EVENT_TIMEOUT = 2.0  # seconds for the engine to report why the scheduler ended
 

@@ -117,7 +117,7 @@ def parse_mounts(mounts: Iterable[str | Mount], *, folder: Path | None = None) -
     Raises
     ------
     UsageError
-        A mount has another form.
+        A mount is malformed.
 
     >>> parse_mounts(["/data:/data:ro", "scratch:/scratch"])[1].kind
     'volume'
@@ -161,7 +161,7 @@ def _resolved(source: str, folder: Path | None) -> str:
 
 def _not_a_mount(text: str) -> UsageError:
     return UsageError(
-        f"The mount {text!r} has another form.",
+        f"The mount {text!r} is malformed.",
         hint="Write SOURCE:TARGET, SOURCE:TARGET:ro, or type=bind,source=SOURCE,target=TARGET,readonly.",
     )
 

@@ -162,7 +162,7 @@ def ensure_stage(
     """
     reference = base.minimal if stage == "minimal" else base.for_wheels
     if engine.inspect(reference) is None:
-        purpose = "build wheels in" if stage == "build" else "stand on"
+        purpose = "build wheels in" if stage == "build" else "build on"
         progress.line(f"Making the base image {reference} from {settings.base}, to {purpose}, once")
         _build(engine, reference, stage, settings, identity=base.base_hash, progress=progress)
     return replace(base, reference=reference)

@@ -118,7 +118,7 @@ def remembered_system_files(settings: Settings, *, stage: BaseStage, cache: Path
 
 
 def stage_of(plan: Plan, settings: Settings) -> BaseStage:
-    """Return the stage of the base image that the environment of *plan* stands on."""
+    """Return the stage of the base image that the environment of *plan* is built on."""
     # With a compiler, one image is all stages.
     return "minimal" if plan.interpreter == "conda" and not settings.toolchain else "runtime"
 

@@ -216,7 +216,7 @@ def _contents(layer: Descriptor) -> dict[str, int]:
 
 
 def _deviations(labels: Mapping[str, str]) -> Iterator[Deviation]:
-    # Another form than this version's is none that it can show.
+    # A label in a format of another version can't be shown.
     with suppress(ValueError, TypeError, LookupError):
         yield from [Deviation.from_dict(each) for each in load_json(labels.get(Label.DEVIATIONS) or "[]")]
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _FORMAT: Final = 1
 _ON_THE_PATH: Final = "python3"
 _TABLE: Final = "imagesync's table of well-known images"
-# The first line of the history of everything that stands on a Debian image of Docker Hub.
+# The first line of the history of everything that is based on a Debian image of Docker Hub.
 _DEBIAN = re.compile(r"# debian\.sh .* out/ '(?P<codename>[a-z]+)' '@\d+'")
 
 
@@ -202,8 +202,8 @@ def registry_facts(config: Mapping[str, Any]) -> Iterator[Facts]:
     """Yield the facts in the configuration of an image, which a registry sends without a layer.
 
     Only reliable facts count: imagesync's own label, the variables of the official images of Python,
-    and the distribution that the image stands on. An image's own Python is the distribution's only if nothing
-    was put on it.
+    and the distribution that the image is based on. An image's own Python is the distribution's only if
+    nothing was put on it.
 
     Parameters
     ----------

@@ -106,7 +106,7 @@ def unused_images(
     named: Callable[[ListedImage], datetime],
     spared_since: datetime,
 ) -> tuple[OwnImage, ...]:
-    """Return the images to remove, those first that stand on others.
+    """Return the images to remove, those first that are based on others.
 
     Parameters
     ----------

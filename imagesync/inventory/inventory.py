@@ -98,7 +98,7 @@ class Entry:
         Raises
         ------
         ValueError, LookupError, TypeError
-            The JSON has another form.
+            The JSON is malformed.
         """
         known = {field.name for field in fields(cls)}
         values = {key: value for key, value in content.items() if key in known}
@@ -150,7 +150,7 @@ class Inventory:
         Raises
         ------
         ValueError, LookupError, TypeError
-            The JSON has another form or a later format.
+            The JSON is malformed, or of a later format.
         """
         if content["inventory"] != FORMAT:
             raise ValueError(f"an inventory of format {content['inventory']!r}")

@@ -126,7 +126,7 @@ class Deviation:
         Raises
         ------
         LookupError, TypeError, ValueError
-            It has another form.
+            It is malformed.
         """
         deviation = cls(**{**document, "level": Level(document["level"])})
         texts = (deviation.name, deviation.local, deviation.locked, deviation.reason, deviation.manager)

@@ -260,7 +260,7 @@ class CachedLayers:
         return facts if isinstance(facts, dict) else {}
 
     def _document(self, key: str) -> Mapping[str, Any]:
-        """Return the document of an entry; empty if it can't be had, or has another form."""
+        """Return the document of an entry; empty if it can't be had, or is malformed."""
         entry = self.entries.get(key)
         if entry is None:
             return {}

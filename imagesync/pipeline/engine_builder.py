@@ -262,7 +262,7 @@ class EngineBuilder:
         return self._context("environment", joined, artifacts)
 
     def _ensure_minimal(self, engine: Engine, lock: Lock) -> None:
-        """Make the base image without Python, if the environment stands on it."""
+        """Make the base image without Python, if the environment is built on it."""
         if lock.conda:
             context = self.inputs.context
             ensure_stage(engine, self.base, "minimal", settings=context.settings, progress=context.progress)
@@ -279,7 +279,7 @@ class EngineBuilder:
         self._check_wheels(engine, artifacts)
         self._ensure_minimal(engine, lock)
         name = self.packages_image.reference(lock)
-        progress.line(f"Making {name}, which all environments with the same packages stand on")
+        progress.line(f"Making {name}, the base of all environments with the same packages")
         build_checked(
             self._context("packages", lock, artifacts, engine),
             engine=engine,

@@ -384,7 +384,7 @@ def check_base_of_engine(settings: Settings) -> None:
 def is_foreign(platform: Platform, own: str) -> bool:
     """Return True if an engine of the platform *own* runs programs of *platform* by an emulator at best.
 
-    Those of the default one count as run by every engine, as ever.
+    Programs of the default platform count as run by every engine.
     """
     return platform != DEFAULT_PLATFORM and not platform.is_platform_of(own)
 

@@ -131,7 +131,7 @@ class PackageSource:
         context = self.inputs.context
         parts = PartStore(context.store, compression_of(context.settings.compression))
         part = WheelPart(wheel, bytecode, "pip", self.lock.target.minor, is_virtual=not self.lock.conda)
-        # An error comes again where the part is wanted.
+        # The error is raised again where the part is needed.
         with suppress(ImagesyncError):
             parts.get(placed_request(part.request, self.base.contents.tree))
 

@@ -104,7 +104,7 @@ class LayoutRegistry:
     def check_push(self, tags: Sequence[str]) -> None:
         """Check, before a build, that the user may push to ``repository`` and the registries in *tags*.
 
-        Where the last push went well it isn't checked again.
+        After a push that succeeded it isn't checked again.
 
         Raises
         ------

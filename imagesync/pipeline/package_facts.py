@@ -64,7 +64,7 @@ def wheel_facts(part: WheelPart | KnownWheel) -> dict[str, Any]:
 def known_wheel(
     facts: Mapping[str, Any], package: LockedPackage, source: str, minor: str, make: MakePart
 ) -> KnownWheel | None:
-    """Return the wheel of a locked package by what is remembered of it; ``None`` if that isn't of this form.
+    """Return the wheel of a locked package by what is remembered of it; ``None`` if that is malformed.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def conda_facts(part: CondaPart, content: ArchiveFiles) -> dict[str, Any]:
 def known_conda(
     facts: Mapping[str, Any], package: LockedConda, store: Store, make: MakePart
 ) -> KnownConda | None:
-    """Return a locked conda package by what is remembered of it; ``None`` if that isn't of this form.
+    """Return a locked conda package by what is remembered of it; ``None`` if that is malformed.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def part_facts(part: Part) -> dict[str, Any]:
 
 
 def known_part(facts: Mapping[str, Any], inputs: str, digest: str, store: Store) -> Part | None:
-    """Return a part by what is remembered of it; ``None`` if that isn't of this form.
+    """Return a part by what is remembered of it; ``None`` if that is malformed.
 
     Parameters
     ----------

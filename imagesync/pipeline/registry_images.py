@@ -233,7 +233,7 @@ def image_in_registry(
     environment_hash
         The whole hash.
     progress
-        Gets a line if its labels have another form; ``None`` is returned then.
+        Gets a line if its labels are in an unknown format; ``None`` is returned then.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def image_in_registry(
     other = found.labels.get(Label.ENVIRONMENT_HASH)
     if other == environment_hash:
         progress.line(
-            f"{repository}@{found.digest} isn't used: its labels have another form", Severity.WARNING
+            f"{repository}@{found.digest} isn't used: its labels are in an unknown format", Severity.WARNING
         )
         return None
     what = f"the environment {other}" if other else "an image that isn't imagesync's"

@@ -203,6 +203,6 @@ def _form(text: str) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError):
         pass
     raise VerifyError(
-        "The image can't be verified: its label dev.imagesync.layer-form has another form.",
+        "The image can't be verified: its label dev.imagesync.layer-form is malformed.",
         hint="Verify it with the version of imagesync that built it.",
     )

@@ -20,7 +20,7 @@ def writable_cache(context: Context) -> Iterator[Context]:
     """Give *context*, or one whose cache folder lasts until the end of the block.
 
     Such a folder has what is in the cache folder that can only be read. What the block adds to it is lost,
-    and that is said.
+    and a warning says so.
     """
     root = context.cache_folder
     if not is_read_only(root):

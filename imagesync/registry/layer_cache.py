@@ -47,7 +47,7 @@ class CacheEntry:
 def read_layer_cache(repository: Repository) -> dict[str, CacheEntry]:
     """Return the entries of a repository's cache by their keys; none where there is no cache.
 
-    A cache of another form, or a damaged one, has no entries either: builds go on without it.
+    A cache in another format, or a damaged one, has no entries either: builds go on without it.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def _parsed(document: Mapping[str, Any]) -> Iterator[tuple[str, CacheEntry]]:
                 raise ValueError("an entry is wrong")
             yield key, CacheEntry(blob, start, size, _properties(properties.items()))
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError("it has another form") from error
+        raise ValueError("it is malformed") from error
 
 
 def _is_range(start: object, size: object, whole: int) -> bool:

@@ -90,7 +90,7 @@ class _LoginFile:
     Raises
     ------
     OSError, ValueError
-        It can't be read, or has another format.
+        It can't be read, or is malformed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -107,7 +107,7 @@ class _LoginFile:
         Raises
         ------
         ValueError
-            Its entry has another format.
+            Its entry is malformed.
         """
         server = _DOCKER_HUB_SERVER if registry == _DOCKER_HUB else registry
         helper = self._helper(server, progress)
@@ -193,7 +193,7 @@ def _ask(helper: str, server: str) -> dict[str, Any]:
         answer = load_json(done.stdout)
         username, secret = answer["Username"], answer["Secret"]
     except (ValueError, LookupError, TypeError) as error:
-        raise ValueError(f"{program} gives an answer of another form") from error
+        raise ValueError(f"{program} gives a malformed answer") from error
     if not secret:
         return {}
     return {"identitytoken": secret} if username == _TOKEN else _login(username, secret, server)

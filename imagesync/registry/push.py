@@ -121,7 +121,7 @@ def push_index(index: Index, repository: Repository, *, tags: Sequence[str], pro
 
 
 def was_pushed_to(repository: str, cache: Path) -> bool:
-    """Return True if a push to *repository*, without a tag, went well from this machine before."""
+    """Return True if a push to *repository*, without a tag, has succeeded from this machine before."""
     return read_cache(_cache_file(cache, parse_reference(repository).name), key=_FORMAT) is not None
 
 

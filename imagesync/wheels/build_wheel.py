@@ -137,7 +137,7 @@ def _take_warnings(output: Path) -> list[str]:
         found = [str(warning["message"]) for warning in answer.pop("warnings", ())]
         output.write_text(json.dumps(answer), encoding="utf-8")
     except (OSError, *_UNEXPECTED):
-        return []  # an answer of another form; pyproject_hooks reads it
+        return []  # a malformed answer; pyproject_hooks reads it
     return found
 
 

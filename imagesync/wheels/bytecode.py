@@ -188,7 +188,7 @@ def compiled_ahead(
             yield compile_wheel
             arrived.put(None)
             for _, call in opened:
-                # Errors come again where the archive is wanted.
+                # Errors are raised again where the archive is needed.
                 with suppress(Exception):
                     call.result()
         except BaseException:

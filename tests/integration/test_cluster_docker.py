@@ -447,7 +447,7 @@ def test_without_encryption_if_asked(make: Make) -> None:
     [
         ({"gpus": "all"}, EngineError, "gpu"),
         ({"cpus": 1000}, EngineError, "CPUs"),
-        ({"mounts": ["nowhere"]}, UsageError, "another form"),
+        ({"mounts": ["nowhere"]}, UsageError, "is malformed"),
         ({"memory_limit": "much"}, UsageError, "isn't an amount of memory"),
         ({"name": "Not A Name"}, UsageError, "isn't a valid name"),
         ({"docker": {"auto_remove": False}}, UsageError, "isn't an option of a cluster's containers"),

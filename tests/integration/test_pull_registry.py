@@ -188,7 +188,7 @@ def test_docker_tells_the_bytes(
         ({"credsStore": "failing", "credHelpers": {"HOST": "right"}}, None),
         ({"auths": "AUTHS", "credHelpers": {"other.example.com": "failing"}}, None),
         ({"auths": "AUTHS", "credHelpers": {"HOST": "failing"}}, "locked"),
-        ({"auths": "AUTHS", "credHelpers": {"HOST": "babbling"}}, "gives an answer of another form"),
+        ({"auths": "AUTHS", "credHelpers": {"HOST": "babbling"}}, "gives a malformed answer"),
         ({"auths": "AUTHS", "credsStore": "missing"}, "docker-credential-missing isn't installed"),
     ],
 )

@@ -141,7 +141,7 @@ def recall_base(digest: str, cache: Path) -> Any:  # noqa: ANN401  as json.loads
 
 
 def remember_base(digest: str, document: Any, cache: Path) -> None:  # noqa: ANN401  as json.loads
-    """Remember what :func:`recall_base` has given elsewhere, unless it has another form."""
+    """Remember what :func:`recall_base` has given elsewhere, unless it is malformed."""
     with suppress(LookupError, TypeError, ValueError, AttributeError):
         write_cache(_cache_file(cache, digest), _to_json(_from_json(document)), key=_FORMAT)
 

@@ -69,7 +69,7 @@ class CondaFacts:
         Raises
         ------
         LookupError, TypeError, ValueError, AttributeError
-            It has another form.
+            It is malformed.
         """
         installed = {str(path): (str(each[0]), int(each[1])) for path, each in document["installed"].items()}
         return cls(

@@ -114,7 +114,7 @@ LIBRARIES: Final[dict[str, str]] = {
     "liblz4.so.1": "liblz4-1",
     "liblzo2.so.2": "liblzo2-2",
     "libsnappy.so.1": "libsnappy1v5",
-    # Text, and what many others stand on
+    # Text, and what many others depend on
     "libbz2.so.1.0": "libbz2-1.0",
     "libcrypt.so.1": "libcrypt1",
     "libedit.so.2": "libedit2",

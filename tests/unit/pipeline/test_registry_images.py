@@ -108,4 +108,4 @@ def test_environment_that_the_registry_lacks_is_not_published(images: RegistryIm
 def test_image_with_labels_of_another_form_is_not_found(images: RegistryImages) -> None:
     assert images.find(DAMAGED) is None
     reference = f"{images.repository}@{digest_of(DAMAGED_MANIFEST)}"
-    assert images.progress.lines == [f"warning: {reference} isn't used: its labels have another form"]
+    assert images.progress.lines == [f"warning: {reference} isn't used: its labels are in an unknown format"]
