@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from imagesync.core.image_reference import is_loopback, split_reference
 from imagesync.core.progress import Progress
-from imagesync.engine.abandoned import remove_abandoned
+from imagesync.engine.abandoned_containers import remove_abandoned
 from imagesync.engine.build_context import BuildRequest, ContextFile, stream_files
 from imagesync.engine.buildkit import build_by_api, remove_untagged
 from imagesync.engine.client import connect, engine_errors, is_podman, parse_time

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
 
 from imagesync.core.limits import OUTPUT
-from imagesync.engine.abandoned import process_labels
+from imagesync.engine.abandoned_containers import process_labels
 from imagesync.engine.client import engine_errors
 from imagesync.engine.liveness import gone, wait_for_exit, watched
 from imagesync.errors import EngineError

@@ -13,7 +13,7 @@ from imagesync.engine.lookup import FoundImage
 from imagesync.errors import BuildError, LayoutError, RegistryError, StoreError
 from imagesync.image.built_image import image_of
 from imagesync.image.layers.compression import compression_of
-from imagesync.image.layers.form import layer_form
+from imagesync.image.layers.layer_form import layer_form
 from imagesync.image_layout import Label, image_tag
 from imagesync.pipeline.image_finder import (
     RegistrySearch,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.credentials import redact, strip_credentials
 from imagesync.core.names import Level
 from imagesync.errors import UsageError
-from imagesync.plan.choice import PYTHON_REASON, Choice
+from imagesync.plan.choose_levels import PYTHON_REASON, Choice
 from imagesync.plan.plan import PlannedConda
 from imagesync.plan.specifiers import conda_compatible, conda_exact
 from imagesync.scan.environment import CondaRecord, Environment, Finding, Severity

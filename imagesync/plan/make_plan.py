@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from imagesync.core.names import Level, canonical_name
 from imagesync.core.platforms import Platform
 from imagesync.errors import CriticalPackageMissing, PlanError
-from imagesync.plan.choice import Choice, Chooser, choose_levels, make_chooser
+from imagesync.plan.choose_levels import Choice, Chooser, choose_levels, make_chooser
 from imagesync.plan.dependencies import Key
 from imagesync.plan.install_commands import install_command, install_critical
 from imagesync.plan.levels import CriticalPackage, Profile, find_profile

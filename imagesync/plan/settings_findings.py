@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 
 from imagesync.core.names import Level, canonical_name, canonical_pattern, nearest
-from imagesync.plan.choice import Choice, Chooser
+from imagesync.plan.choose_levels import Choice, Chooser
 from imagesync.plan.dependencies import Key, candidates
 from imagesync.scan.environment import Environment, Finding, Severity
 from imagesync.settings.model import Settings

@@ -66,7 +66,7 @@ def assemble(
     channel_priority = ""
     if root or any(package.manager == "conda" for package in packages):
         from imagesync.scan.conda.conda_meta import channels_of
-        from imagesync.scan.conda.packages import decide_owners
+        from imagesync.scan.conda.ownership import decide_owners
 
         facts = _conda_facts(root, environ, cache, progress, conda_facts)
         findings += facts.findings

@@ -18,7 +18,7 @@ import pytest
 
 from imagesync.core.progress import SilentProgress
 from imagesync.engine import client
-from imagesync.engine.abandoned import process_labels
+from imagesync.engine.abandoned_containers import process_labels
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine

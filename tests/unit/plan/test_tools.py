@@ -14,7 +14,7 @@ from imagesync.core.progress import Severity, SilentProgress
 from imagesync.pipeline.context import Context
 from imagesync.pipeline.environment_inputs import environment_inputs
 from imagesync.plan import undeclared_imports
-from imagesync.plan.choice import TOOL_REASON
+from imagesync.plan.choose_levels import TOOL_REASON
 from imagesync.plan.make_plan import make_plan
 from imagesync.plan.plan import Plan
 from imagesync.plan.tools import with_requests

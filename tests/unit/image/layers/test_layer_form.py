@@ -4,7 +4,7 @@ import json
 
 from imagesync.image.layers.base_contents import CERTIFICATES, BaseContents
 from imagesync.image.layers.compression import CompressionName
-from imagesync.image.layers.form import layer_form
+from imagesync.image.layers.layer_form import layer_form
 
 BARE = BaseContents()
 WITH_CERTIFICATES = BaseContents(present=frozenset({CERTIFICATES}))
