@@ -78,6 +78,20 @@ def is_valid_version(version: str) -> bool:
     return True
 
 
+def is_same_version(one: str, other: str) -> bool:
+    """Return True if two versions are equal (PEP 440); where it doesn't apply, if they are written alike.
+
+    >>> is_same_version("1.0", "1.0.0"), is_same_version("2004d-final", "2004d")
+    (True, False)
+    """
+    from packaging.version import InvalidVersion, Version
+
+    try:
+        return one == other or Version(one) == Version(other)
+    except InvalidVersion:
+        return False
+
+
 def canonical_pattern(text: str) -> str:
     """Return a user's name or pattern in canonical form.
 

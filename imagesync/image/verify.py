@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from packaging.version import InvalidVersion, Version
-
-from imagesync.core.names import canonical_name
+from imagesync.core.names import canonical_name, is_same_version
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.core.strict_json import load_json
 from imagesync.engine.run_container import RunRequest
@@ -179,20 +177,13 @@ def _packages(distributions: Sequence[tuple[str, str, bool]], lock: Lock) -> Ite
             yield f"{name} {expected[name]} is missing"
         elif name not in expected:
             yield f"{name} {found[name]} is there, and not in the lock"
-        elif not _equal(found[name], expected[name]):
+        elif not is_same_version(found[name], expected[name]):
             yield f"{name} is {found[name]} instead of {expected[name]}"
 
 
 def _few(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"{', '.join(names[:_SHOWN])}{more}"
-
-
-def _equal(one: str, other: str) -> bool:
-    try:
-        return Version(one) == Version(other)
-    except InvalidVersion:
-        return one == other
 
 
 def _some(lines: Sequence[str]) -> Iterator[str]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import InvalidVersion
 
-from imagesync.core.names import Level
+from imagesync.core.names import Level, is_same_version
 from imagesync.inventory.comparison import Comparison, Group, Row, Side, State
 from imagesync.inventory.inventory import Entry
 
@@ -93,7 +93,7 @@ def _judge(left: Entry | None, right: Entry | None, *, one_platform: bool) -> _V
         return _one_sided(left, right)
     if (left.local or right.local) and not (left.left_out or right.left_out):
         return _local(left, right)
-    if not _same_version(left.version, right.version):
+    if not is_same_version(left.version, right.version):
         wanted, other = (left, right) if left.specifier else (right, left)
         return _Verdict(Group.WITHIN if _admits(wanted.specifier, other.version) else Group.DIFFERS)
     if left.manager and right.manager and left.manager != right.manager:
@@ -153,13 +153,6 @@ def _states(entries: Entries) -> tuple[State, ...]:
 def _with_members(members: Mapping[State, list[str]]) -> Iterator[State]:
     for state, names in sorted(members.items(), key=lambda item: -len(item[1])):
         yield State(state.version, state.build, state.content, tuple(names), state.present)
-
-
-def _same_version(one: str, other: str) -> bool:
-    try:
-        return Version(one) == Version(other)
-    except InvalidVersion:
-        return one == other
 
 
 def _admits(specifier: str, version: str) -> bool:

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from packaging.utils import NormalizedName, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
 
+from imagesync.core.names import is_same_version
 from imagesync.errors import ArtifactGone, FetchError
 from imagesync.indexes.pypi.index_problems import WITHOUT_INDEX
 from imagesync.lock.lock import Deviation, Lock
@@ -146,10 +146,6 @@ def version_deviation(package: PlannedPackage, version: str, built: str) -> Devi
 
     There is none where *version* is empty: a lock file has named the source tree alone.
     """
-    if not version:
+    if not version or is_same_version(version, built):
         return None
-    try:
-        same = Version(version) == Version(built)
-    except InvalidVersion:
-        same = version == built
-    return None if same else Deviation(package.name, version, built, package.level, _VERSION_CHANGED)
+    return Deviation(package.name, version, built, package.level, _VERSION_CHANGED)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from packaging.version import InvalidVersion, Version
 from uv import find_uv_bin
 
-from imagesync.core.names import canonical_pattern, matches
+from imagesync.core.names import canonical_pattern, is_same_version, matches
 from imagesync.core.progress import Severity
 from imagesync.core.worker_pool import WorkerPool
 from imagesync.lock.lock import Target
@@ -266,16 +265,9 @@ class _Maker:
         """Raise an error if *wheel* isn't of *package* or doesn't fit; report another version."""
         check_wheel(wheel, filename=wheel.name, target=self.target)
         version = check_identity(wheel.name, name=package.name)
-        if package.version and not _same_version(package.version, version):
+        if package.version and not is_same_version(package.version, str(version)):
             self.progress.line(
                 f"{package.name}: installed as {package.version}, and its sources give {version}; "
                 "the image gets the latter. Installing it again brings both together.",
                 Severity.DEVIATION,
             )
-
-
-def _same_version(installed: str, built: Version) -> bool:
-    try:
-        return Version(installed) == built
-    except InvalidVersion:
-        return installed == str(built)

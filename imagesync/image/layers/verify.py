@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from packaging.utils import parse_wheel_filename
-from packaging.version import InvalidVersion, Version
 
-from imagesync.core.names import canonical_name
+from imagesync.core.names import canonical_name, is_same_version
 from imagesync.errors import VerifyError
 
 if TYPE_CHECKING:
@@ -51,12 +50,5 @@ def _differences(wheels: Sequence[WheelPart | KnownWheel], lock: Lock) -> Iterat
             yield f"{package} {expected[package]} is missing"
         elif package not in expected:
             yield f"{package} {found[package]} is there, and not in the lock"
-        elif not _equal(found[package], expected[package]):
+        elif not is_same_version(found[package], expected[package]):
             yield f"{package} is {found[package]} instead of {expected[package]}"
-
-
-def _equal(one: str, other: str) -> bool:
-    try:
-        return Version(one) == Version(other)
-    except InvalidVersion:
-        return one == other
