@@ -156,6 +156,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {plural}"
 
 
+def first_of(names: Sequence[str], most: int) -> str:
+    """Return the first of *names*, and the number of the others.
+
+    >>> first_of(["a", "b"], 3), first_of(["a", "b", "c"], 2)
+    ('a, b', 'a, b and 1 more')
+    """
+    others = len(names) - most
+    return ", ".join(names[:most]) + (f" and {others} more" if others > 0 else "")
+
+
 def format_total(amount: int, unit: str) -> str:
     """Return *amount* with its unit.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from imagesync.core.strict_json import load_json
+from imagesync.core.text import first_of
 from imagesync.engine.build_context import file_content
 from imagesync.errors import RenderError
 from imagesync.image_layout import ImageOptions
@@ -139,9 +140,8 @@ def _refuse_foreign(folder: Path) -> None:
     except OSError as error:
         raise RenderError(f"can't read the folder {folder}: {error.strerror}") from error
     if foreign:
-        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
         raise RenderError(
-            f"{folder} holds files that imagesync did not write: {', '.join(foreign[:3])}{more}",
+            f"{folder} holds files that imagesync did not write: {first_of(foreign, 3)}",
             hint="Name a new folder, or move them away. What should differ in every rendering belongs in a"
             " template of your own (docs/templates.md).",
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from imagesync.core.names import canonical_name, is_same_version
 from imagesync.core.progress import Severity, SilentProgress
 from imagesync.core.strict_json import load_json
+from imagesync.core.text import first_of
 from imagesync.engine.run_container import RunRequest
 from imagesync.errors import EngineError, VerifyError
 from imagesync.image_layout import PREFIX
@@ -92,7 +93,7 @@ def verify(
     if lost := facts["lost_files"]:
         (progress or SilentProgress()).line(
             f"{_writers(lost['scripts'])} wrote files outside of {PREFIX}, which aren't"
-            f" in the image: {_few(lost['files'])}. Make them by the settings `run` or `files`.",
+            f" in the image: {first_of(lost['files'], _SHOWN)}. Make them by the settings `run` or `files`.",
             Severity.WARNING,
         )
     variables: Mapping[str, str] = facts["activation"]
@@ -179,11 +180,6 @@ def _packages(distributions: Sequence[tuple[str, str, bool]], lock: Lock) -> Ite
             yield f"{name} {found[name]} is there, and not in the lock"
         elif not is_same_version(found[name], expected[name]):
             yield f"{name} is {found[name]} instead of {expected[name]}"
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
 
 
 def _some(lines: Sequence[str]) -> Iterator[str]:

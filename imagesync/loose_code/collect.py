@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from imagesync.core.platforms import Platform, runs_on
+from imagesync.core.text import first_of, format_size
 from imagesync.errors import PlanError
 from imagesync.loose_code.owners import ModuleOwner, Owners
 from imagesync.loose_code.tree import OUTSIDE, SECRET, Tree, collect_files, read_tree
@@ -110,13 +111,13 @@ class _Collection:
         elif len(missing) == len(self._foreign):
             effect = "These modules can't be imported there."
         else:
-            effect = f"{_some(missing)} can't be imported there."
+            effect = f"{first_of(missing, _SHOWN)} can't be imported there."
         self.findings.append(
             Finding(
                 Severity.WARNING if missing else Severity.INFO,
                 "code-compiled",
                 f"Left out of {path.path}, because it is machine code for {platforms}, and the image is for "
-                f"{self.platform}: {_some(sorted(self._foreign))}. {effect}",
+                f"{self.platform}: {first_of(sorted(self._foreign), _SHOWN)}. {effect}",
                 path=path.path,
                 hint="Make a package of it and install that, so that it can be built for the image; or put "
                 f"files for {self.platform} beside it.",
@@ -248,7 +249,7 @@ def _left_out_findings(path: CodePath) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "code-secret-left-out",
-            f"Left out of {path.path}, because they look like secrets: {_some(secrets)}.",
+            f"Left out of {path.path}, because they look like secrets: {first_of(secrets, _SHOWN)}.",
             path=path.path,
             hint="Give secrets to containers as variables or mounts, and name them in .gitignore.",
         )
@@ -257,22 +258,15 @@ def _left_out_findings(path: CodePath) -> Iterator[Finding]:
             Severity.WARNING,
             "code-link-left-out",
             f"Left out of {path.path}, because these links lead out of it, or to what doesn't go in: "
-            f"{_some(links)}.",
+            f"{first_of(links, _SHOWN)}.",
             path=path.path,
             hint="Copy what they lead to, or name it in 'code' as well.",
         )
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
-
-
 def _refuse_large(code: Code, max_size: int) -> None:
     if code.size <= max_size:
         return
-    from imagesync.core.text import format_size
-
     largest: list[CodeFile] = sorted(code.files, key=lambda file: -file.size)[:_SHOWN]
     raise PlanError(
         f"The loose code is {format_size(code.size)}, and may be {format_size(max_size)} (code-max-size). "

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from imagesync.core.stat_cache import MODE, SIZE, Stat, digest_each, stat_of
+from imagesync.core.text import first_of
 from imagesync.errors import UsageError, WheelError
 from imagesync.image_layout import CopiedFile, CopiedFiles, is_reserved
 from imagesync.scan.environment import Finding, Severity
@@ -205,12 +206,11 @@ def _refuse_folder(path: Path) -> None:
 
 
 def _left_out(path: Path, reason: str, names: list[str]) -> Finding:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     is_secret = reason == _SECRET
     return Finding(
         Severity.WARNING,
         "file-secret-left-out" if is_secret else "file-left-out",
-        f"Left out of {path}, because {reason}: {', '.join(names[:_SHOWN])}{more}."
+        f"Left out of {path}, because {reason}: {first_of(names, _SHOWN)}."
         if names
         else f"{path} stays out of the image: {reason}.",
         path=str(path),

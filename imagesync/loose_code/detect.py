@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from imagesync.core.text import first_of
 from imagesync.loose_code.owners import NO_MODULES, Owners, modules_in
 from imagesync.scan.distributions.editables import is_inside, source_folder
 from imagesync.scan.environment import Environment, Finding, Severity
@@ -44,7 +45,6 @@ class LooseFolder:
     def to_finding(self, cwd: Path) -> Finding:
         """Return the finding, with the setting that adds the modules."""
         names = [os.path.basename(path).partition(".")[0] for path in self.modules]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         # Of site-packages, only the modules can be added, never the whole folder.
         paths = [_short(path, cwd) for path in (self.modules if self._single else (self.folder,))][:_SHOWN]
         options = " ".join(f"--code {shlex.quote(path)}" for path in paths)
@@ -52,7 +52,7 @@ class LooseFolder:
         return Finding(
             Severity.INFO if self.kind == "folder" else Severity.WARNING,
             f"loose-{self.kind}",
-            f"{', '.join(names[:_SHOWN])}{more} in {self.folder} {_PLACES[self.kind]}, and "
+            f"{first_of(names, _SHOWN)} in {self.folder} {_PLACES[self.kind]}, and "
             f"{'belongs' if len(names) == 1 else 'belong'} to no package, so the image won't have "
             f"{'it' if len(names) == 1 else 'them'}.",
             path=self.folder,

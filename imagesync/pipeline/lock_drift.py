@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from imagesync.core.platforms import runs_on
 from imagesync.core.progress import Severity
+from imagesync.core.text import first_of
 from imagesync.errors import ImagesyncError
 from imagesync.lock.layers import local_packages
 from imagesync.lock.lock import Lock, Target
@@ -82,10 +83,9 @@ def warn_of_drift(path: Path, compare: Callable[[], Iterable[Difference]], progr
         progress.line(str(error), Severity.WARNING)
         return
     if found:
-        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        shown = ", ".join(f"{each.name} {each.here or 'is missing'}" for each in found[:_SHOWN])
+        shown = first_of([f"{each.name} {each.here or 'is missing'}" for each in found], _SHOWN)
         progress.line(
-            f"This environment, which the image is made of, differs from {path}: {shown}{more}. {hint}",
+            f"This environment, which the image is made of, differs from {path}: {shown}. {hint}",
             Severity.WARNING,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from imagesync.core.text import counted
+from imagesync.core.text import counted, first_of
 
 if TYPE_CHECKING:
     from imagesync.cluster.agreement.overlay import Unsynced
@@ -81,6 +81,5 @@ def held_remarks(held: Held, packages: Mapping[str, str]) -> list[str]:
 
 
 def _held_remark(package: str, reasons: Mapping[str, str]) -> str:
-    named = ", ".join([*reasons][:_NAMED])
-    others = f" and {len(reasons) - _NAMED} more" if len(reasons) > _NAMED else ""
-    return f"Still with old modules of {package}: {named}{others} ({next(iter(reasons.values()))})."
+    named = first_of([*reasons], _NAMED)
+    return f"Still with old modules of {package}: {named} ({next(iter(reasons.values()))})."

@@ -20,6 +20,7 @@ from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.digests import file_hexdigest, sha256_of_json
 from imagesync.core.files import read_bytes
 from imagesync.core.stat_cache import state_of
+from imagesync.core.text import first_of
 from imagesync.plan.checks.modules import (
     ModuleOwners,
     module_name,
@@ -188,7 +189,7 @@ def _module_conflict(packages: list[Package], paths: list[str], environment: Env
     return Finding(
         Severity.WARNING,
         "module-clash",
-        f"{' and '.join(versions)} both have {named(tops)} ({_shown(paths)}). "
+        f"{' and '.join(versions)} both have {named(tops)} ({first_of(paths, _SHOWN)}). "
         "Only one of each can be in the image: the one that is installed here, if a wheel has it.",
         package=str(packages[0].name),
         hint=remedy + uninstall_command(environment, [str(package.name) for package in packages]),
@@ -220,7 +221,7 @@ def _conda_file_conflicts(
             Severity.ERROR,
             "conda-overlap",
             f"{pip}, which pip installed, has files of the conda package {conda} with another content "
-            f"({_shown(sorted(paths))}). A build doesn't change conda's files, and would stop.",
+            f"({first_of(sorted(paths), _SHOWN)}). A build doesn't change conda's files, and would stop.",
             package=pip,
             hint=f"Uninstall {pip}: {uninstall_command(environment, [pip])}; or leave {pip} or {conda} out "
             f"(--ignore {pip}); or take both from conda.",
@@ -257,8 +258,3 @@ def _conda_files(prefix: str, stem: str) -> Mapping[str, str]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return {}  # the scan reports it
     return files
-
-
-def _shown(paths: list[str]) -> str:
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(paths[:_SHOWN]) + more

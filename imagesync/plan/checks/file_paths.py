@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from imagesync.core.files import read_bytes
+from imagesync.core.text import first_of
 from imagesync.plan.checks.modules import modules
 from imagesync.plan.plan import Plan
 from imagesync.scan.environment import Finding, Package, Severity
@@ -56,13 +57,12 @@ def paths_outside(plan: Plan) -> Iterator[Finding]:
 
 
 def _finding(package: Package, found: tuple[PathOutside, ...]) -> Finding:
-    places = ", ".join(f"{Path(path.file).name}:{path.line} ({path.source})" for path in found[:_SHOWN])
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    places = [f"{Path(path.file).name}:{path.line} ({path.source})" for path in found]
     return Finding(
         Severity.WARNING,
         "path-outside-package",
         f"{package.name} {package.version} looks for files in its project's folder, and in the image "
-        f"finds site-packages there: {places}{more}.",
+        f"finds site-packages there: {first_of(places, _SHOWN)}.",
         path=found[0].file,
         package=package.name,
         hint="Put the files into the package and read them with importlib.resources; or take their folder "

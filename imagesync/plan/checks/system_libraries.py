@@ -11,6 +11,7 @@ from pathlib import Path
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
 from imagesync.core.platforms import Platform, runs_on
+from imagesync.core.text import first_of
 from imagesync.plan.checks.apt_packages import LIBRARIES, PROGRAMS
 from imagesync.plan.checks.imported_extensions import loaded_extensions
 from imagesync.plan.checks.shared_libraries import Linker, PackageFiles, installed_files, wheel_files
@@ -246,5 +247,5 @@ def _missing_programs(plan: Plan, here: SystemFiles, there: SystemFiles, base: s
 
 def _shown(names: Sequence[str]) -> str:
     if len(names) > _SHOWN:
-        return f"{', '.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
+        return first_of(names, _SHOWN)
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from imagesync.core.digests import sha256_of_json
+from imagesync.core.text import first_of
 from imagesync.scan.environment import Manager
 
 UnownedKind = Literal["pth", "startup", "file"]
@@ -139,6 +140,5 @@ class Modifications:
 
 def shown(paths: list[str]) -> str:
     """Return the first of *paths*, and the number of the others."""
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
     # From site-packages, ../../../bin/name leads to bin/name of the environment.
-    return ", ".join(path.replace("../", "") for path in paths[:_SHOWN]) + more
+    return first_of([path.replace("../", "") for path in paths], _SHOWN)
