@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
+import marshal
+import struct
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -82,6 +85,12 @@ class CondaPackage:
     def stem(self) -> str:
         """Return name, version and build."""
         return f"{self.name}-{self.version}-{self.build}"
+
+
+def bytecode(source: bytes, path: str) -> bytes:
+    """Return bytecode of a module of a package that the module's time and size validate (PEP 552)."""
+    code = marshal.dumps(compile(source, path, "exec", dont_inherit=True))
+    return importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, TIMESTAMP, len(source)) + code
 
 
 def write_package(package: CondaPackage, channel: Path) -> Path:

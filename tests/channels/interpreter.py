@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.channels.archive import PLACEHOLDER, CondaPackage, File
+from tests.channels.archive import PLACEHOLDER, CondaPackage, File, bytecode
 from tests.commands import BIN
 
 # Which package brings a library, with a version to give it. What isn't here and isn't libc's own makes an
@@ -39,7 +40,7 @@ _OF_LIBC = frozenset(
 _LEFT_OUT = frozenset(
     {"test", "tests", "idlelib", "turtledemo", "tkinter", "ensurepip", "lib2to3", "__pycache__"}
     | {"site-packages", "dist-packages", "EXTERNALLY-MANAGED", "sitecustomize.py"}
-    # No package of the channel imports them, and each image with its own store compiles what is here.
+    # No package of the channel imports them, and each environment copies what is here.
     | {"distutils", "pydoc_data", "turtle.py", "wsgiref", "curses", "_pyio.py", "_pydecimal.py"}
 )
 _CODE_PAGE = re.compile(r"encodings/(cp(?!437|1252)|iso|mac_|koi|euc|gb|shift|big5|johab|hp)")
@@ -131,8 +132,13 @@ class Interpreter:
             elif path.name.startswith("_sysconfigdata") or path.name == "Makefile":
                 text = path.read_text().replace(str(self.base), PLACEHOLDER)
                 yield name, File(text.encode())
-            elif str(relative) in ("sysconfig.py", "sysconfig/__init__.py"):
-                yield name, File(_without_debian(path.read_text()).encode())
+            elif path.suffix == ".py":
+                source = path.read_bytes()
+                if str(relative) in ("sysconfig.py", "sysconfig/__init__.py"):
+                    source = _without_debian(source)
+                yield name, File(source)
+                # As in Python's package of any channel; a module with a placeholder changes with its prefix.
+                yield importlib.util.cache_from_source(name), File(bytecode(source, name))
             else:
                 yield name, File(path)
 
@@ -185,6 +191,6 @@ def _glibc(files: Iterable[File]) -> str:
     return f"__glibc >=2.{max(found, default=17)},<3.0.a0"
 
 
-def _without_debian(text: str) -> str:
+def _without_debian(source: bytes) -> bytes:
     """Return ``sysconfig.py`` without Debian's own folders, which pip would install to."""
-    return text.replace("prefix_scheme = 'posix_local'", "prefix_scheme = 'posix_prefix'")
+    return source.replace(b"prefix_scheme = 'posix_local'", b"prefix_scheme = 'posix_prefix'")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import marshal
-import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tests.channels.archive import PLACEHOLDER, TIMESTAMP, CondaPackage, File
+from tests.channels.archive import PLACEHOLDER, CondaPackage, File, bytecode
 from tests.channels.doubles import generic, platform_pure, pure
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -53,15 +51,9 @@ def shared_packages() -> Iterator[CondaPackage]:
     oak = platform_pure("oak", "1.0.0", "linux-64", MINOR, depends=("cedar",))
     module = f"{MODULES}/tests/__init__.py"
     cached = importlib.util.cache_from_source(module)
-    files = {module: File(_module("oak  ")), cached: File(_bytecode(_module("oak  ")))}
+    files = {module: File(_module("oak  ")), cached: File(bytecode(_module("oak  "), module))}
     yield replace(oak, files={**oak.files, **files})
 
 
 def _module(name: str) -> bytes:
     return f"name = {name!r}\n".encode()
-
-
-def _bytecode(source: bytes) -> bytes:
-    """Return bytecode that is valid by time and size (PEP 552)."""
-    code = marshal.dumps(compile(source, "tests/__init__.py", "exec"))
-    return importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, TIMESTAMP, len(source)) + code
