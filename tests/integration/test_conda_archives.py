@@ -58,6 +58,12 @@ def base(ours: Engine, root_image: str) -> BaseImage:
     return ensure_base(ours, settings=Settings(base=root_image), progress=SilentProgress())
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Return the store of all tests, so that an archive is read once."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
 @pytest.fixture
 def own(channel: Path, tmp_path: Path) -> list[Path]:
     """Channels of which no engine has seen the one package: its content is new each time."""
@@ -65,8 +71,7 @@ def own(channel: Path, tmp_path: Path) -> list[Path]:
     return [make_channel(tmp_path / "extra", [pure("fern", "1.0.0", files=extra)]), channel]
 
 
-def make(ours: Engine, base: BaseImage, folder: Path, channels: list[Path], *packages: str) -> CondaLayers:
-    store = Store(folder / "store")
+def make(ours: Engine, base: BaseImage, store: Store, channels: list[Path], *packages: str) -> CondaLayers:
     lock, archives = as_lock(solve(channels, ["python", *packages], platform="linux-64"), base, store)
     return CondaLayers(ours, base, store, lock, archives)
 
@@ -76,9 +81,9 @@ def size(layer: CondaLayer) -> int:
 
 
 def test_archives_are_sent_once(
-    ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
+    ours: Engine, base: BaseImage, store: Store, channel: Path, proxy: EngineProxy
 ) -> None:
-    layers = make(ours, base, tmp_path, [channel])
+    layers = make(ours, base, store, [channel])
     layers.forget_archives()
     proxy.forget()
     layer = layers.layer()
@@ -97,10 +102,10 @@ def test_archives_are_sent_once(
 
 
 def test_added_package_is_sent_alone(
-    ours: Engine, base: BaseImage, tmp_path: Path, own: list[Path], proxy: EngineProxy
+    ours: Engine, base: BaseImage, store: Store, own: list[Path], proxy: EngineProxy
 ) -> None:
-    make(ours, base, tmp_path, own).layer()
-    layers = make(ours, base, tmp_path, own, "fern")
+    make(ours, base, store, own).layer()
+    layers = make(ours, base, store, own, "fern")
     proxy.forget()
     layer = layers.layer()
     try:
@@ -138,9 +143,9 @@ def interrupt(amount: int) -> None:
 
 
 def test_sending_that_is_interrupted_leaves_nothing(
-    ours: Engine, base: BaseImage, tmp_path: Path, channel: Path, proxy: EngineProxy
+    ours: Engine, base: BaseImage, store: Store, channel: Path, proxy: EngineProxy
 ) -> None:
-    layers = make(ours, base, tmp_path, [channel])
+    layers = make(ours, base, store, [channel])
     layers.forget_archives()
     layer = replace(layers, mounts=False).layer()
     proxy.forget()
@@ -154,9 +159,9 @@ def test_sending_that_is_interrupted_leaves_nothing(
 
 
 def test_engine_that_takes_no_archives_gets_them_with_the_build(
-    ours: Engine, base: BaseImage, tmp_path: Path, channel: Path
+    ours: Engine, base: BaseImage, store: Store, channel: Path
 ) -> None:
-    layers = make(ours, base, tmp_path, [channel])
+    layers = make(ours, base, store, [channel])
     layers.forget_archives()
     said = io.StringIO()
     with (
@@ -176,9 +181,9 @@ def test_engine_that_takes_no_archives_gets_them_with_the_build(
 
 
 def test_build_mounts_images_of_its_own_platform_only(
-    ours: Engine, base: BaseImage, tmp_path: Path, own: list[Path]
+    ours: Engine, base: BaseImage, store: Store, own: list[Path]
 ) -> None:
-    layers = make(ours, base, tmp_path, own, "fern")
+    layers = make(ours, base, store, own, "fern")
     layer = replace(layers, mounts=False).layer()
     mounted: set[str] = set()
     try:
@@ -200,9 +205,9 @@ def test_build_mounts_images_of_its_own_platform_only(
 
 @pytest.mark.parametrize("wrong", ["archives", "bytecode"])
 def test_image_with_something_else_in_it_is_refused(
-    ours: Engine, base: BaseImage, tmp_path: Path, own: list[Path], wrong: str
+    ours: Engine, base: BaseImage, store: Store, own: list[Path], wrong: str
 ) -> None:
-    layers = make(ours, base, tmp_path, own, "fern")
+    layers = make(ours, base, store, own, "fern")
     layer = replace(layers, mounts=False).layer()
     (file,) = (file for file in getattr(layer, wrong) if file.filename.startswith("fern-"))
     # Whoever can reach the engine can make such an image.
