@@ -41,7 +41,6 @@ def open_base(
     cache: Path,
     progress: Progress,
     find_endpoint: Callable[[], Endpoint],
-    insecure: bool = False,
     timeout: float = SILENCE,
 ) -> Iterator[SourceImage]:
     """Give the base image, whose layers can be read inside the block.
@@ -57,8 +56,6 @@ def open_base(
         The cache folder: its layout keeps what was read from a registry or an engine.
     find_endpoint
         Returns the endpoint of the engine, for ``docker-daemon:``.
-    insecure
-        Whether the registry is accepted without TLS.
     timeout
         Seconds without a byte of the registry.
 
@@ -76,7 +73,6 @@ def open_base(
         platform=platform.name,
         kept=kept,
         progress=progress,
-        insecure=insecure,
         timeout=timeout,
         hint="Name another image with --base, or correct this one's name.",
     ) as found:

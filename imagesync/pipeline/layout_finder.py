@@ -130,7 +130,7 @@ class LayoutFinder:
         if self._context.read_only_cache is not None:
             return
         if (built := self._built.get(image.reference)) is not None:
-            fetch_layers(built, self.layout, progress=self._context.progress, subject="the image")
+            fetch_layers(built, self.layout, progress=self._context.progress)
         if self._announces:
             self._context.progress.line(
                 f"The image is in the OCI layout {self.layout.root}."

@@ -92,7 +92,7 @@ class LayoutRegistry:
                 f"{image.digest} was removed from its registry.", hint="Run the command again."
             )
         _, documents = resolved
-        fetch_layers(documents, self.layout, progress=self.context.progress, subject="the image")
+        fetch_layers(documents, self.layout, progress=self.context.progress)
         self.layout.put(documents, name=image.reference)
         return image
 

@@ -7,7 +7,7 @@ resolved before, needs no request.
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,33 +152,12 @@ class KeptBlobs:
         yield from self._kept.read(descriptor)
 
 
-def fetch_layers(
-    image: OCIImage,
-    layout: ImageLayout,
-    *,
-    progress: Progress,
-    subject: str = "the base image",
-    without: Collection[str] = (),
-) -> None:
-    """Copy the layers of an image to a layout, in parallel.
-
-    Parameters
-    ----------
-    progress
-        Shows the bytes.
-    subject
-        What the progress calls the image.
-    without
-        Digests of layers to leave out.
-    """
-    missing: Sequence[Descriptor] = [
-        layer
-        for layer in dict.fromkeys(image.manifest.layers)
-        if layer.digest not in without and not layout.has(layer)
-    ]
+def fetch_layers(image: OCIImage, layout: ImageLayout, *, progress: Progress) -> None:
+    """Copy the layers of an image to a layout, in parallel."""
+    missing = [layer for layer in dict.fromkeys(image.manifest.layers) if not layout.has(layer)]
     if not missing:
         return
-    label = f"Fetching {counted(len(missing), 'layer')} of {subject}"
+    label = f"Fetching {counted(len(missing), 'layer')} of the image"
     with progress.task(label, total=sum(layer.size for layer in missing), unit="bytes") as task:
         blobs = Stoppable(CountedBlobs(image.layers, task.advance))
 

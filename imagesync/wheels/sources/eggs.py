@@ -41,7 +41,7 @@ class EggFile(NamedTuple):
     executable: bool
 
 
-def egg_digest(package: Package, *, cache: Path | None = None) -> str:
+def egg_digest(package: Package) -> str:
     """Return ``sha256:<hex>`` over the names and contents of the files of an egg."""
     egg = Path(package.location)
     if egg.is_dir():
@@ -49,7 +49,7 @@ def egg_digest(package: Package, *, cache: Path | None = None) -> str:
     else:
         paths, folder = [egg.name], egg.parent
     digest = hashlib.sha256()
-    found = file_digests(folder, paths, scope=package.metadata_path, cache=cache)
+    found = file_digests(folder, paths, scope=package.metadata_path, cache=None)
     for path, sha256 in sorted(found.items()):
         digest.update(os.fsencode(f"{path}\0{sha256}\0"))
     return f"sha256:{digest.hexdigest()}"
