@@ -28,7 +28,7 @@ def cache_path(folder: Path, *identity: object) -> Path:
     return folder / f"{digest[:32]}.json"
 
 
-def read_cache(path: Path, *, key: object, max_age: float | None = None) -> Any:  # noqa: ANN401  as json.loads
+def read_cache(path: Path, *, key: object, max_age: float | None = None, is_use: bool = True) -> Any:  # noqa: ANN401  as json.loads
     """Return the content that was written to *path* with the same *key*, or ``None``.
 
     Truncated entries are ignored.
@@ -39,6 +39,8 @@ def read_cache(path: Path, *, key: object, max_age: float | None = None) -> Any:
         A JSON value: the format's version, and whatever else the content holds for.
     max_age
         In seconds since the entry was written; without limit by default.
+    is_use
+        Whether pruning by age spares the entry for it; not where all entries are read to find some.
     """
     try:
         with open_entry(path) as file:
@@ -49,9 +51,9 @@ def read_cache(path: Path, *, key: object, max_age: float | None = None) -> Any:
         content = entry["content"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    # Pruning goes by the time of the last use.
-    with suppress(OSError):
-        os.utime(path)
+    if is_use:  # pruning goes by the time of the last one
+        with suppress(OSError):
+            os.utime(path)
     return content
 
 

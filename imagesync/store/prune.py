@@ -224,7 +224,7 @@ def _superfluous(root: Path) -> set[str]:
     """Return the digests of archives that aren't needed where their packages' parts are here."""
     found: set[str] = set()
     for file in _files(root / PACKAGES):
-        entry = read_cache(file.path, key=PACKAGES_FORMAT)
+        entry = read_cache(file.path, key=PACKAGES_FORMAT, is_use=False)
         match entry:
             case {"part": part, "archives": [*archives]} if is_digest(part):
                 if blob_path(root, part).is_file():
@@ -277,7 +277,7 @@ def _remove(files: Iterable[_File]) -> Total:
 def _orphaned(root: Path) -> Iterator[_File]:
     """Yield the entries about artifacts that aren't there any more."""
     for file in _files(root / DERIVED):
-        entry = read_cache(file.path, key=DERIVED_FORMAT)
+        entry = read_cache(file.path, key=DERIVED_FORMAT, is_use=False)
         digest = entry.get("digest") if isinstance(entry, dict) else None
         if not is_digest(digest) or not blob_path(root, digest).is_file():
             yield file

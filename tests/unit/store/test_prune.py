@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from imagesync.core.cache_file import cache_path, read_cache, write_cache
-from imagesync.store.layout import CACHES, LOCKS, LOGS, PACKAGES, PACKAGES_FORMAT, TREES
+from imagesync.store.layout import CACHES, DERIVED, LOCKS, LOGS, PACKAGES, PACKAGES_FORMAT, TREES
 from imagesync.store.prune import Total, prune, usage
 from imagesync.store.store import Store
 from tests.commands import CommandLine
@@ -119,6 +119,21 @@ def test_prune_by_age_spares_caches_that_were_read_since(store: Store) -> None:
     assert read_cache(read, key=1) == "content"
     assert prune(store.root, older_than=3600).caches.files == len(CACHES) - 1
     assert [path for path in paths if path.exists()] == [read]
+
+
+def test_looking_for_superfluous_archives_makes_no_entry_younger(store: Store) -> None:
+    archive, part = (add_in_another_process(store.root, name) for name in (b"archive", b"part"))
+    path = cache_path(store.root / PACKAGES, "a package")
+    write_cache(path, {"part": part, "archives": [archive]}, key=PACKAGES_FORMAT)
+    derived = [*(store.root / DERIVED).iterdir()]
+    for old in (path, *derived):
+        os.utime(old, LONG_AGO)
+    # As each build does with keep-archives = false.
+    assert store.prune_archives().artifacts.files == 1
+    assert store.prune(older_than=3600).caches.files == 1
+    assert not path.exists()
+    (kept,) = (store.root / DERIVED).iterdir()
+    assert kept.stat().st_mtime == LONG_AGO[1]
 
 
 def test_prune_spares_a_lock_that_is_held(store: Store) -> None:
