@@ -20,6 +20,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -199,6 +200,7 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> list[str]:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environ"])
+    tempfile.tempdir = None  # TMPDIR may be another one
     for number, file in enumerate(files, 1):
         os.dup2(file, number)
         os.close(file)

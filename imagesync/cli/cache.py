@@ -79,7 +79,7 @@ def prune(
     keep: int,
     **options: object,
 ) -> None:
-    """Remove artifacts, cache entries and logs; later commands fetch again what they need."""
+    """Remove artifacts, cache entries, logs and build environments; later commands make them again."""
     if images and archives:
         raise UsageError("--images and --archives can't be given together.", hint="Give one at a time.")
     if images:
@@ -91,14 +91,18 @@ def prune(
         removed = shared.store.prune_archives(older_than=seconds)
         print_json(removed.to_dict()) if output == "json" else print_removed(removed)
         return
+    from imagesync.wheels.kept_environment import remove_kept
+
     since = None if seconds is None else time.time() - seconds
     # First, because what the store has, too, counts as the store's.
     layout = _layout(shared).collect(unused_since=since)
     removed = shared.store.prune(older_than=seconds)
+    kept = remove_kept(older_than=seconds)
     if output == "json":
-        print_json({**removed.to_dict(), "layout": _as_dict(layout)})
+        more = {"layout": _as_dict(layout), "build_environments": _as_dict(kept)}
+        print_json({**removed.to_dict(), **more})
     else:
-        print_removed(removed, layout=layout)
+        print_removed(removed, layout=layout, kept=kept)
 
 
 def _layout(shared: Context) -> ImageLayout:
@@ -168,13 +172,20 @@ def print_usage(
     print_sections([Section(title="cache", rows=rows)], stream)
 
 
-def print_removed(removed: Usage, stream: TextIO | None = None, *, layout: tuple[int, int] = (0, 0)) -> None:
+def print_removed(
+    removed: Usage,
+    stream: TextIO | None = None,
+    *,
+    layout: tuple[int, int] = (0, 0),
+    kept: tuple[int, int] = (0, 0),
+) -> None:
     """Print the number and size of removed files, to stdout by default."""
     totals = {
         "artifact": (removed.artifacts.files, removed.artifacts.size),
         "image blob": layout,
         "cache entry": (removed.caches.files, removed.caches.size),
         "log": (removed.logs.files, removed.logs.size),
+        "build environment file": kept,
     }
     notes = tuple(
         f"{counted(files, noun)} removed, {format_size(size)}"

@@ -13,6 +13,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+KEPT: Final = ".kept"
+"""The end of the names of folders that stay although nobody uses them."""
+_LOCK: Final = ".lock"
 
 
 @contextmanager
@@ -50,7 +55,7 @@ def fixed_folder(parent: Path, name: str) -> Iterator[Path | None]:
     """
     from filelock import FileLock
 
-    folder, path = parent / name, parent / f"{name}.lock"
+    folder, path = parent / name, parent / f"{name}{_LOCK}"
     with FileLock(path, thread_local=False):
         try:
             if remove_tree(folder):  # of a process that was killed
@@ -82,12 +87,17 @@ def private_folder() -> Path | None:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders in *parent* that nobody uses any more."""
+    """Remove the folders in *parent* that nobody uses any more, but for those that are kept.
+
+    One may have no lock any more: a program that has outlived its killed process writes into it again.
+    """
     from filelock import FileLock, Timeout
 
-    for path in parent.glob("*.lock"):
+    found = [path for path in parent.iterdir() if path.suffix == _LOCK or path.is_dir()]
+    for name in {path.name.removesuffix(_LOCK) for path in found if path.suffix != KEPT}:
+        path = parent / f"{name}{_LOCK}"
         with suppress(Timeout, OSError), FileLock(path, timeout=0, thread_local=False):
-            remove_tree(parent / path.name.removesuffix(".lock"))
+            remove_tree(parent / name)
             path.unlink()
 
 

@@ -24,6 +24,8 @@ from imagesync.wheels.build_environments import (
     Runner,
     ScannedEnvironment,
 )
+from imagesync.wheels.build_requirements import FRESH
+from imagesync.wheels.kept_environment import remove_kept
 
 if TYPE_CHECKING:
     from imagesync.core.progress import Progress
@@ -232,6 +234,7 @@ def build_folder(name: str) -> Iterator[Path]:
     parent = private_folder()
     if parent is not None:
         remove_abandoned(parent)
+        remove_kept(older_than=FRESH)
         with fixed_folder(parent, name) as folder:
             if folder is not None:
                 yield folder

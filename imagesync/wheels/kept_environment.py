@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import stat
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from imagesync.core.cache_file import read_cache, write_cache
-from imagesync.core.scratch import private_folder, remove_tree
+from imagesync.core.scratch import KEPT, private_folder, remove_tree
 
 _ENVIRONMENT = "env"
 _STATE = "state.json"
@@ -60,7 +62,47 @@ def kept_environment(folder: Path, name: str) -> KeptEnvironment | None:
     ``None`` if the folder has another path in each build.
     """
     parent = private_folder()
-    return None if parent is None or folder != parent / name else KeptEnvironment(parent / f"{name}.kept")
+    return None if parent is None or folder != parent / name else KeptEnvironment(parent / f"{name}{KEPT}")
+
+
+def remove_kept(*, older_than: float | None = None) -> tuple[int, int]:
+    """Remove the environments that builds have kept, and return the number and the size of their files.
+
+    That of a package that is being built stays.
+
+    Parameters
+    ----------
+    older_than
+        Remove only those that no build took or kept for so many seconds; ``None`` removes all.
+    """
+    from filelock import FileLock, Timeout
+
+    parent = private_folder()
+    files = size = 0
+    for folder in () if parent is None else sorted(parent.glob(f"*{KEPT}")):
+        with suppress(OSError):
+            if older_than is not None and _last_use(folder) > time.time() - older_than:
+                continue
+            lock = folder.with_suffix(".lock")
+            with suppress(Timeout), FileLock(lock, timeout=0, thread_local=False):
+                sizes = list(_sizes(folder))
+                if remove_tree(folder):
+                    files, size = files + len(sizes), size + sum(sizes)
+                # Who waits for the lock notices that its file is gone, and makes another.
+                lock.unlink()
+    return files, size
+
+
+def _last_use(folder: Path) -> float:
+    state = folder / _STATE
+    return (state if state.is_file() else folder).stat().st_mtime
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    for path in folder.rglob("*"):
+        state = path.lstat()
+        if stat.S_ISREG(state.st_mode):
+            yield state.st_size
 
 
 def environment_state(folder: Path) -> str:

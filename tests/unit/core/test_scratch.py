@@ -52,6 +52,17 @@ def test_folder_of_a_killed_process_is_removed_by_the_next_one(temporary: Path) 
     assert list(left.parent.iterdir()) == []
 
 
+def test_folder_that_a_program_made_again_after_its_process_was_killed_is_removed() -> None:
+    with scratch_folder("test") as folder:
+        parent = folder.parent
+    for name in (folder.name, "demo.kept"):
+        (parent / name).mkdir()
+        (parent / name / "written").write_text("late")
+    with scratch_folder("test"):
+        assert not folder.exists()
+    assert [path.name for path in parent.iterdir()] == ["demo.kept"]
+
+
 def test_folder_in_use_stays() -> None:
     process, used = start()
     with scratch_folder("test"):

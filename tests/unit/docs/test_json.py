@@ -70,7 +70,7 @@ TABLES: dict[tuple[str, str], dict[str, Any]] = {
     ("Lock", "An entry of `vendored`:"): VENDORED.to_dict(),
     ("Lock", "An entry of `deviations`:"): DEVIATION.to_dict(),
     ("Check", ""): Difference("toolz", "pip", "1.0", "2.0", "why").to_dict(),
-    ("Cache", ""): {**Usage(Path(), TOTAL, TOTAL, TOTAL).to_dict(), "layout": {}},
+    ("Cache", ""): {**Usage(Path(), TOTAL, TOTAL, TOTAL).to_dict(), "layout": {}, "build_environments": {}},
     ("Build", ""): replace(IMAGE, images={LINUX_AMD64.name: IMAGE}).to_dict(),
     ("Inspect", ""): REPORT.to_dict(),
     ("Inspect", "An entry of `layers`:"): REPORT.to_dict()["layers"][0],
