@@ -13,7 +13,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 _FIXED = "1.42"
 """The API of Docker 23."""
-_LOST_LAYER_ERROR = re.compile(r"failed to prepare .*/committed: no such file or directory")
+_LOST_LAYER_ERROR = re.compile(
+    r"failed to prepare .*/(?:committed|\.tmp-committed\d+): no such file or directory"
+)
 MEND_CACHE = "`docker builder prune` mends the cache."
 LOST_LAYER = f"The engine's build cache has lost a layer: building without the cache. {MEND_CACHE}"
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -60,9 +62,9 @@ def one_at_a_time(engine: str, *, progress: Progress) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     name = hashlib.sha256(engine.encode()).hexdigest()[:16]
-    lock = FileLock(
-        Path(tempfile.gettempdir(), f"imagesync-build-{name}.lock"), mode=0o666, thread_local=False
-    )
+    # Not in a cache folder: the engine is that of all users of the host.
+    path = Path(tempfile.gettempdir(), f"imagesync-build-{name}.lock")
+    lock = FileLock(path, mode=0o666, thread_local=False)
     try:
         try:
             lock.acquire(timeout=0)
@@ -75,6 +77,9 @@ def one_at_a_time(engine: str, *, progress: Progress) -> Iterator[None]:
     try:
         yield
     finally:
+        # Who waits for the lock notices that its file is gone, and makes another.
+        with suppress(OSError):  # another user's
+            path.unlink()
         lock.release()
 
 
@@ -130,12 +135,15 @@ def deferred_interrupts(steps: Steps, *, progress: Progress) -> Iterator[Callabl
 
 
 def has_lost_layer(error: BuildError) -> bool:
-    """Return True if a build failed because the engine's build cache names a layer that isn't there any more.
+    """Return True if a build failed because the engine's build cache names a layer that is gone.
 
-    Docker 20.10 does so at times after it was restarted and images were removed; the same build then fails
-    again and again (https://github.com/moby/buildkit/issues/5469).
+    Docker does so at times after it was restarted and images were removed; the same build then fails again
+    and again (https://github.com/moby/buildkit/issues/5469). The one record can't be pruned: 20.10 names the
+    record that it was about to make, and not the one whose layer it misses.
 
     >>> has_lost_layer(BuildError("failed to prepare 7j3f: open /x/committed: no such file or directory"))
+    True
+    >>> has_lost_layer(BuildError("failed to prepare 9a: open x/.tmp-committed29: no such file or directory"))
     True
     >>> has_lost_layer(BuildError("failed to compute cache key: no such file or directory"))
     False

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,28 @@ def test_second_build_waits_for_the_first_and_says_so() -> None:
     assert waiting.lines[0].startswith("Waiting for another build")
     with one_at_a_time(engine, progress=waiting):
         assert len(waiting.lines) == 1
+
+
+TAKING_TURNS = """
+import sys
+from pathlib import Path
+from imagesync.core.progress import SilentProgress
+from imagesync.engine.fragile_builds import one_at_a_time
+for _ in range(5):
+    with one_at_a_time("unix:///engine", progress=SilentProgress()):
+        Path(sys.argv[1]).mkdir()
+        Path(sys.argv[1]).rmdir()
+"""
+
+
+def test_builds_that_take_turns_leave_no_file_behind(tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    command = [sys.executable, "-c", TAKING_TURNS, str(tmp_path / "building")]
+    builds = [subprocess.Popen(command, env={**os.environ, "TMPDIR": str(temporary)}) for _ in range(4)]
+    # A folder that is there already would end its process with an error.
+    assert [build.wait(60) for build in builds] == [0, 0, 0, 0]
+    assert list(temporary.iterdir()) == []
 
 
 def test_interrupt_waits_for_the_end_of_the_step_that_runs() -> None:

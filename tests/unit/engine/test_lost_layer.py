@@ -10,6 +10,7 @@ import pytest
 from imagesync.engine.build_context import BuildRequest
 from imagesync.engine.endpoint import Endpoint
 from imagesync.engine.engine import Engine
+from imagesync.engine.fragile_builds import has_lost_layer
 from imagesync.errors import BuildError
 from tests.progress import RecordedLines
 from tests.running_server import JSONHandler, RunningServer, read_chunks
@@ -42,6 +43,15 @@ class BrokenCache(RunningServer):
         super().__init__(server)
         self.cached_builds = asked
         self.endpoint = Endpoint(f"tcp://127.0.0.1:{server.server_port}", "the test")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [LOST, "failed to prepare sha256:4f3 as 9axx: open /db9/.tmp-committed2: no such file or directory"],
+)
+def test_lost_layer_is_known_by_the_words_of_each_version(message: str) -> None:
+    assert has_lost_layer(BuildError(message))
+    assert not has_lost_layer(BuildError(message.replace("committed", "merged")))
 
 
 def test_build_that_meets_a_lost_layer_runs_again_without_the_cache() -> None:
