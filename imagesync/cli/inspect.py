@@ -49,7 +49,7 @@ def report_sections(report: ImageReport) -> Iterator[Section]:
     yield _layers(report)
     if report.deviations:
         rows = tuple(
-            Row((each.name, each.local or "-", each.locked or "left out", each.level.value, each.reason))
+            Row((each.name, each.local or "-", each.outcome, each.level.value, each.reason))
             for each in report.deviations
         )
         headers = ("package", "there", "in the image", "level", "reason")

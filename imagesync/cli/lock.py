@@ -290,9 +290,7 @@ def deviation_sections(deviations: Sequence[Deviation]) -> tuple[Section, ...]:
     """Return the table of deviations from the environment, or nothing if there are none."""
     if not deviations:
         return ()
-    rows = [
-        Row((d.name, d.local, d.locked or "left out", d.level.value, d.reason), "warning") for d in deviations
-    ]
+    rows = [Row((d.name, d.local, d.outcome, d.level.value, d.reason), "warning") for d in deviations]
     title = f"{counted(len(rows), 'deviation')} from the local environment"
     headers = ("package", "here", "in the image", "level", "reason")
     return (Section(title, headers, tuple(rows), tone="warning", shared=4, optional=(3,), wraps=True),)

@@ -103,12 +103,19 @@ class Deviation:
         return not (self.left_out and self.requested), self.name
 
     @property
+    def outcome(self) -> str:
+        """Return what the image has: a version, or in words that it has the same one or none."""
+        if self.left_out:
+            return "left out"
+        return "the same version" if self.local == self.locked else self.locked
+
+    @property
     def change(self) -> str:
-        """Return the local version and the one in the image as a phrase; one version if it is the same."""
+        """Return the local version and what the image has as a phrase."""
         if self.local == self.locked:
-            return self.local
+            return f"{self.local} (same version)"
         requested = ", though you asked for it" if self.left_out and self.requested else ""
-        return f"{self.local or 'not installed here'} -> {self.locked or 'left out'}{requested}"
+        return f"{self.local or 'not installed here'} -> {self.outcome}{requested}"
 
     @property
     def message(self) -> str:
@@ -137,7 +144,7 @@ class Deviation:
 
 def deviation_table(deviations: Iterable[Deviation]) -> Table:
     """Return the table of deviations, open if there is one."""
-    rows = [(each.name, each.local, each.locked, each.level.value, each.reason) for each in deviations]
+    rows = [(each.name, each.local, each.outcome, each.level.value, each.reason) for each in deviations]
     return Table(
         f"{counted(len(rows), 'package')} not as here",
         ("package", "here", "in the image", "level", "reason"),

@@ -297,8 +297,8 @@ def python_deviation(plan: Plan, version: str) -> Deviation | None:
     reason = f"the base image has Python {version}"
     if plan.interpreter_reason and planned.version == version:
         # Another build of the same version: the image has another name once the channel answers.
-        because = plan.interpreter_reason
-        reason = f'the base image\'s own build, because {because}; `python = "base"` asks no channel'
+        because = f'because {plan.interpreter_reason}; `python = "base"` asks none'
+        reason = f"it is the base image's build and not a channel's, {because}"
     elif plan.interpreter_reason:
         reason += f", and {plan.interpreter_reason}"
     return Deviation(_PYTHON, planned.version, version, planned.level, reason)
@@ -317,6 +317,6 @@ def _strict_refusal(deviations: tuple[Deviation, ...]) -> DeviationError:
 
 def _would_become(deviation: Deviation) -> str:
     if deviation.local == deviation.locked:
-        return deviation.local
+        return deviation.change
     fate = "be left out" if deviation.left_out else f"become {deviation.locked}"
     return f"{deviation.local or '(not installed)'} would {fate}"

@@ -85,7 +85,7 @@ def test_html_in_the_metadata_of_a_package_is_escaped(hostile: Path) -> None:
 
 
 def test_html_in_a_lock_and_an_image_is_escaped() -> None:
-    deviation = Deviation("evil", SCRIPT, SCRIPT, Level.NEAREST, SCRIPT)
+    deviation = Deviation("evil", SCRIPT, f"{SCRIPT}2", Level.NEAREST, SCRIPT)
     artifact = Artifact(f"{SCRIPT}.whl", "https://x.example", "sha256:0", 1)
     package = LockedPackage(canonical_name("evil"), SCRIPT, artifact)
     lock = Lock(Target(LINUX_AMD64, "3.11.2", (2, 36)), (package,), deviations=(deviation,))

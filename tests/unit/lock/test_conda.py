@@ -269,11 +269,14 @@ def test_requested_package_that_is_left_out_is_the_first_deviation() -> None:
         Deviation("bee", "", "2", Level.NEAREST, "needed"),
     )
     assert sorted((*others, left_out), key=lambda each: each.weight)[0] is left_out
-    assert [each.change for each in (left_out, *others)] == [
+    same = Deviation("cat", "1.0", "1.0", Level.NEAREST, "its installed files were changed here")
+    assert [each.change for each in (left_out, *others, same)] == [
         "1.0 -> left out, though you asked for it",
         "1.0 -> left out",
         "not installed here -> 2",
+        "1.0 (same version)",
     ]
+    assert [each.outcome for each in (left_out, same)] == ["left out", "the same version"]
 
 
 def test_missing_package_that_cannot_be_repacked_is_refused() -> None:

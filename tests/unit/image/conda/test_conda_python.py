@@ -125,9 +125,11 @@ def test_base_python_for_want_of_an_answer_is_a_deviation_of_the_same_version_to
     assert python_deviation(plan, "3.11.7") is None
     deviation = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.7")
     assert deviation is not None
-    assert deviation.reason == (
-        'the base image\'s own build, because nobody answers; `python = "base"` asks no channel'
+    assert deviation.message == (
+        "differs: python 3.11.7 (same version): it is the base image's build and not a channel's, because"
+        ' nobody answers; `python = "base"` asks none'
     )
+    assert deviation.outcome == "the same version"
     other = python_deviation(replace(plan, interpreter_reason="nobody answers"), "3.11.2")
     assert other is not None
     assert other.reason == "the base image has Python 3.11.2, and nobody answers"
