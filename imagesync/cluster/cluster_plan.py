@@ -158,6 +158,7 @@ def scheduler_config(
         "idle_timeout": options.idle_timeout,
         "options": dict(options.dask),
         "workers": workers,
+        "groups": list(options.groups),
     }
 
 

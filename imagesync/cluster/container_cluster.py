@@ -91,7 +91,7 @@ class ContainerCluster(GroupedCluster):
         self._session = session
         self._check, self._strict, self._wait = check, strict, wait
         self._wanted_image, self._wanted_security = image, security
-        self._scheduler_options = scheduler
+        self._scheduler_options = replace(scheduler, groups=tuple(groups or ()))
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix=engine.plan.network)
         self._adopted = adopted
         self._claimed = False

@@ -85,6 +85,8 @@ class SchedulerOptions:
         As for workers.
     dask
         Further arguments of :class:`distributed.Scheduler`.
+    groups
+        Names of the groups of workers.
     """
 
     host: str = "127.0.0.1"
@@ -95,6 +97,7 @@ class SchedulerOptions:
     mounts: tuple[Mount, ...] = ()
     dask: Mapping[str, Any] = field(default_factory=dict)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    groups: tuple[str, ...] = ()
 
 
 class ClusterSize(NamedTuple):

@@ -221,12 +221,8 @@ class _WithoutGroups(Adaptive):
         return set(self.cluster._without_groups(super().observed))
 
     async def target(self) -> int:
-        total, everyone = int(await super().target()), super().observed
-        others = total - len(everyone - self.observed)
-        if total < len(everyone):
-            # It can do without idle workers, perhaps of groups: others that compute stay.
-            idle = await self.scheduler.workers_to_close(memory_ratio=0, attribute="name")
-            others = max(others, len(self.observed) - len(self.cluster._without_groups(idle)))
+        # The scheduler retires none of a group, so these are among those that it wants.
+        others = int(await super().target()) - len(super().observed - self.observed)
         # Workers of groups may be enough in number, and lack a resource that a task needs.
         return max(others, int(await self.cluster._has_tasks_without_worker()))
 

@@ -17,7 +17,7 @@ from distributed.deploy.spec import ProcessInterface
 sys.path += [sys.argv[1], str(Path(sys.argv[1]).parent / "standalone" / "cluster")]
 
 from dask_cluster import DaskCluster  # type: ignore[import-not-found]
-from scheduler import tell_of_tasks_without_worker  # type: ignore[import-not-found]
+from scheduler import keep_groups, tell_of_tasks_without_worker  # type: ignore[import-not-found]
 
 LOCAL = {"host": "127.0.0.1", "dashboard_address": ":0"}
 noted: list[str] = []
@@ -68,6 +68,18 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
+async def keep_group(made: LocalCluster, worker: Mapping[str, Any]) -> None:
+    """Let the scheduler keep the worker of a group, which comes and goes."""
+    keep_groups(made.scheduler, ["big"])
+    made.worker_spec["big-0"] = worker
+    await made._fit()
+    await until(lambda: "joined big-0" in noted)
+    assert list(await made.scheduler_comm.workers_to_close(target=0, attribute="name")) == [0]
+    del made.worker_spec["big-0"]
+    await made._fit()
+    await until(lambda: "left big-0" in noted)
+
+
 async def go() -> None:
     """Go through the cluster's life."""
     worker = {"cls": Worker, "options": {"nthreads": 1, **LOCAL}}
@@ -108,6 +120,7 @@ async def go() -> None:
             assert len(made._all_workers) == 3
             await added.close()
             del made.workers["added"]
+            await keep_group(made, worker)
 
             await made.workers[0].close()
             await until(lambda: "left 0" in noted)

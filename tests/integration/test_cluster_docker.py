@@ -193,8 +193,7 @@ def test_group_of_workers_has_its_own_options_and_is_scaled_by_name(make: Make) 
             cluster.scale(memory="4GiB", worker_group="big")
 
         # Workers of groups neither count nor go, and don't keep others from coming that a task needs.
-        # While there are results Dask retires nobody if those who stay have no memory limit.
-        del future
+        # Nor do the results that they hold keep others, although they have no memory limit.
         adaptive = cluster.adapt(minimum=0, maximum=1, interval="50ms", wait_count=2)
         go = Event("go", client=client)
         waiting = client.submit(go.wait, resources={"leaf": 1}, pure=False)

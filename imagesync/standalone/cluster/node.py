@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from imagesync.standalone.cluster.scheduler import (
+    keep_groups,
     open_dashboard,
     tell_of_tasks_without_worker,
     wait_for_silence,
@@ -238,6 +239,7 @@ async def _schedule(config: dict[str, Any], security: Any) -> int:  # noqa: ANN4
     }
     scheduler = Scheduler(**options)
     tell_of_tasks_without_worker(scheduler)
+    keep_groups(scheduler, config["groups"])
     await scheduler
     _on_stop(scheduler.close)
     if config["lifeline"] == "heartbeat":

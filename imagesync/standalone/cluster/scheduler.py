@@ -1,4 +1,4 @@
-"""A scheduler's dashboard, which opens late, its client's heartbeat and waiting tasks; runs in its process.
+"""Parts of a scheduler's process: its late dashboard, its client's heartbeat, waiting tasks, and groups.
 
 Process 1 reads this, too, and imports very little: imports are in functions.
 """
@@ -6,6 +6,7 @@ Process 1 reads this, too, and imports very little: imports are in functions.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 HEARTBEAT = 30.0  # seconds without a message from its client after which a scheduler of a swarm ends
@@ -78,3 +79,25 @@ def tell_of_tasks_without_worker(scheduler: Any) -> None:  # noqa: ANN401
         return bool(scheduler.unrunnable)
 
     scheduler.handlers["has_tasks_without_worker"] = has_tasks_without_worker
+
+
+def keep_groups(scheduler: Any, groups: Iterable[str]) -> None:  # noqa: ANN401
+    """Keep the workers of *groups* when an adaptive cluster retires idle ones, and don't count their memory.
+
+    Else the number of those to retire would depend on which one the scheduler looks at first: it stops before
+    the one without which the others had too little memory for all results.
+    """
+    names = frozenset(groups)
+    if not names:
+        return
+    from distributed import SchedulerPlugin
+
+    class Groups(SchedulerPlugin):
+        """What leaves the workers of groups out of the choice."""
+
+        name = "imagesync-groups"
+
+        def valid_workers_downscaling(self, scheduler: object, workers: list[Any]) -> list[Any]:
+            return [worker for worker in workers if str(worker.name).rpartition("-")[0] not in names]
+
+    scheduler.add_plugin(Groups())

@@ -14,7 +14,7 @@ from imagesync.cluster.container_options import Machine, WorkerOptions
 from imagesync.cluster.engine_options import make_engine_options
 from imagesync.cluster.worker_groups import GroupedCluster, make_groups
 from imagesync.errors import UsageError
-from imagesync.standalone.cluster.scheduler import tell_of_tasks_without_worker
+from imagesync.standalone.cluster.scheduler import keep_groups, tell_of_tasks_without_worker
 from tests.host_platform import NEEDS_OWN_SYSTEM
 
 MACHINE = Machine(cpus=4, memory=8 * 2**30)
@@ -65,6 +65,7 @@ class LocalCluster(GroupedCluster):
     async def _bring_up(self) -> None:
         await self._connect()
         tell_of_tasks_without_worker(self.scheduler)
+        keep_groups(self.scheduler, self._groups)
 
     async def _take_down(self) -> None:
         self._stop_adapting()
@@ -111,5 +112,50 @@ def test_workers_that_compute_stay_while_those_of_a_group_are_idle() -> None:
                 assert await client.gather(futures) == [True, True]
             await until(lambda: not cluster.scheduler.tasks)
             assert await adaptive.target() == 0
+
+    asyncio.run(asyncio.wait_for(go(), 60))
+
+
+@NEEDS_OWN_SYSTEM
+@pytest.mark.parametrize("limit_of_group", [0, 2**40])
+def test_results_keep_as_many_workers_as_can_hold_them_whatever_a_group_has(limit_of_group: int) -> None:
+    address = {"nthreads": 1, "host": "127.0.0.1", "dashboard_address": ":0"}
+    worker = {"cls": Worker, "options": {**address, "memory_limit": 2**30}}
+    member = {"cls": Worker, "options": {**address, "memory_limit": limit_of_group}}
+    held = b"x" * 1000
+
+    async def go() -> None:
+        async with LocalCluster(
+            workers={0: worker, 1: worker, "big-0": member, "big-1": member},
+            worker=worker,
+            scheduler={
+                "cls": Scheduler,
+                "options": {"port": 0, "host": "127.0.0.1", "dashboard_address": ":0"},
+            },
+            groups={"big": member},
+            asynchronous=True,
+        ) as cluster:
+            adaptive = cluster.adapt(interval="1h")
+            await until(lambda: len(cluster.scheduler.workers) == 4)
+            await until(lambda: len(cluster.observed) == 4)
+            async with Client(cluster, asynchronous=True) as client:
+
+                async def target(*names: int | str) -> int:
+                    kept = [
+                        await client.scatter(held, workers=[cluster.workers[name].address], hash=False)
+                        for name in names
+                    ]
+                    found = await adaptive.target()
+                    if found == 1:
+                        assert await adaptive.workers_to_close(1) == [1]
+                    del kept
+                    await until(lambda: not cluster.scheduler.tasks)
+                    return found
+
+                assert await target() == 0
+                assert await target("big-0") == 0
+                assert await target(0) == 1
+                assert await target(0, "big-1") == 1
+                assert await target(0, "big-0", "big-1", "big-1") == 1
 
     asyncio.run(asyncio.wait_for(go(), 60))
