@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.image_location import ImageLocation, parse_location
 from imagesync.core.image_reference import parse_reference
+from imagesync.core.names import canonical_name
 from imagesync.core.platforms import this_machine_runs_on
 from imagesync.core.strict_json import load_json
 from imagesync.errors import EngineNotFound, ImagesyncError, UsageError
@@ -20,6 +21,8 @@ from imagesync.pipeline.local_images import find_local_image, open_local_image
 from imagesync.registry.registry import read_config
 
 if TYPE_CHECKING:
+    from packaging.utils import NormalizedName
+
     from imagesync.pipeline.context import Context
     from imagesync.pipeline.environment_inputs import EnvironmentInputs
     from imagesync.session import Session
@@ -73,7 +76,7 @@ def find_sides(
     session = _of_one_platform(session)
     sides = dict(known or {})
     lock_files = [text for text in (left, right) if text not in sides and _is_lock_file(Path(text))]
-    inputs: EnvironmentInputs | None = None
+    environments: dict[str, EnvironmentInputs] = {}
     for text in (left, right):
         if text in sides or text in lock_files:
             continue
@@ -81,12 +84,40 @@ def find_sides(
         if environment is None:
             sides[text] = _find_side(text, session)
             continue
-        inputs = environment.inputs()
+        inputs = environments[text] = environment.inputs()
         sides[text] = Side(text, {text: local_inventory(inputs.plan, inputs.source_digests)})
     if lock_files:
         other = next((sides[text] for text in (left, right) if text in sides), None)
-        sides |= _lock_sides(lock_files, session, other, inputs)
+        sides |= _lock_sides(lock_files, session, other, next(iter(environments.values()), None))
+    first = next(iter(environments), None)
+    if first is not None:
+        opposite = right if first == left else left
+        sides[opposite] = _with_same_sources(sides[opposite], environments[first])
     return sides[left], sides[right]
+
+
+def _with_same_sources(side: Side, inputs: EnvironmentInputs) -> Side:
+    """Return *side* with the digests of sources here for packages whose wheel stayed the same.
+
+    A file that was written beside the sources of a package is no difference.
+    """
+    from imagesync.pipeline.lock_drift import same_sources
+
+    members: dict[str, Inventory] = {}
+    same: dict[frozenset[tuple[NormalizedName, str]], frozenset[NormalizedName]] = {}
+    for member, inventory in side.members.items():
+        local = [entry for entry in inventory.entries if entry.kind == "distribution" and entry.local]
+        others = {canonical_name(entry.name): entry.content for entry in local if entry.content}
+        key = frozenset(others.items())  # most members of a cluster have the same
+        if key not in same:
+            same[key] = same_sources(others, inputs)
+        here: dict[str, str] = {name: inputs.source_digests[name] for name in same[key]}
+        entries = (
+            replace(entry, content=here.get(entry.name, entry.content)) if entry in local else entry
+            for entry in inventory.entries
+        )
+        members[member] = replace(inventory, entries=tuple(entries)) if here else inventory
+    return replace(side, members=members)
 
 
 def _of_one_platform(session: Session) -> Session:

@@ -121,12 +121,37 @@ def same_wheels(lock_file: ReadLock, inputs: EnvironmentInputs) -> Mapping[Norma
             locked[package.name] = (package.content, content)
     if not locked:
         return {}
-    contents = _contents(lock_file, inputs, {name: inputs.source_digests[name] for name in locked})
+    digests = {name: inputs.source_digests[name] for name in locked}
+    contents = _contents(lock_file.lock.target, inputs, digests)
     return {name: digest for name, (digest, content) in locked.items() if contents.get(name) == content}
 
 
+def same_sources(
+    others: Mapping[NormalizedName, str], inputs: EnvironmentInputs
+) -> frozenset[NormalizedName]:
+    """Return the packages whose sources aren't those of *others*, but give the same wheel.
+
+    Parameters
+    ----------
+    others
+        Digests of sources, by the names of packages. Only if it is remembered here what wheel they gave, one
+        of the sources here is made to compare it with.
+    inputs
+        The environment here.
+    """
+    here, context = inputs.source_digests, inputs.context
+    changed = {name: digest for name, digest in others.items() if here.get(name, digest) != digest}
+    no_isolation = context.settings.no_isolation
+    known = recall_contents(inputs.plan, changed, no_isolation=no_isolation, cache=context.cache_folder)
+    if not known:
+        return frozenset()
+    target = _target(inputs.plan.python.version, context)
+    made = _contents(target, inputs, {name: here[name] for name in known})
+    return frozenset(name for name, content in known.items() if made.get(name) == content.digest)
+
+
 def _contents(
-    lock_file: ReadLock, inputs: EnvironmentInputs, digests: Mapping[NormalizedName, str]
+    target: Target, inputs: EnvironmentInputs, digests: Mapping[NormalizedName, str]
 ) -> dict[NormalizedName, str]:
     """Return the content of the wheels of local packages: remembered, or of wheels that are made now."""
     context = inputs.context
@@ -139,7 +164,7 @@ def _contents(
     from imagesync.pipeline.artifacts import make_wheels
     from imagesync.pipeline.local_wheels import wheel_contents
 
-    local = Lock(lock_file.lock.target, (), local_packages(inputs.plan, missing))
+    local = Lock(target, (), local_packages(inputs.plan, missing))
     try:
         made, wheels = make_wheels(local, inputs.artifact_sources(for_files=True))
     except ImagesyncError as error:

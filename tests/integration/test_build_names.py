@@ -83,6 +83,9 @@ def test_file_beside_the_sources_costs_a_wheel_and_is_a_hit(
     build_cli: CommandLine, project: Path, index: LocalIndex
 ) -> None:
     first = build_cli("build")
+    (project / "notes.txt").write_text("Picked on Monday.\n")
+    # Before the next build, too.
+    assert build_cli.run("diff", "local", first.reference).returncode == 0
     (project / "README.md").write_text("How to pick them.\n")
     index.forget_requests()
     with_readme = build_cli("build")
@@ -93,6 +96,7 @@ def test_file_beside_the_sources_costs_a_wheel_and_is_a_hit(
     assert "Making wheels" not in build_cli("build").stderr
     assert build_cli.run("diff", "local", first.reference).returncode == 0
     (project / "elder.py").write_text("berries = 2\n")
+    assert "the code differs" in build_cli.run("diff", "local", first.reference).stdout
     edited = build_cli("build")
     assert edited.reference != first.reference
     assert build_cli("run", "--", "python", "-c", "import elder; print(elder.berries)").stdout == "2\n"
