@@ -24,6 +24,11 @@ class BackgroundCall(Generic[Result]):
         self._thread = Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def has_ended(self) -> bool:
+        """Return True if nobody has to wait for the result."""
+        return not self._thread.is_alive()
+
     def result(self) -> Result:
         """Return the result, once the call has ended; raise its exception if it raised one."""
         self._thread.join()

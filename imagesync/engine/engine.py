@@ -19,7 +19,7 @@ from imagesync.engine.client import connect, engine_errors, is_podman, parse_tim
 from imagesync.engine.fragile_builds import LOST_LAYER, MEND_CACHE, has_lost_layer
 from imagesync.engine.image_transfer import import_archive, pull_image, push_image
 from imagesync.engine.images import EngineImage, ListedImage, engine_image, with_algorithm
-from imagesync.engine.run_container import Output, RunRequest, RunResult, run_container
+from imagesync.engine.run_container import Output, RunRequest, RunResult, first_file, run_container
 from imagesync.errors import BuildError, EngineError
 
 if TYPE_CHECKING:
@@ -268,6 +268,10 @@ class Engine:
             The container can't be started, or didn't end in time.
         """
         return run_container(self._api, request, output=output)
+
+    def first_file(self, image: str, paths: Iterable[str]) -> str | None:
+        """Return the first of *paths* that an image has, or ``None``; nothing of it is saved or run."""
+        return first_file(self._api, image, paths)
 
     def build(self, context: Iterable[bytes], request: BuildRequest, *, progress: Progress) -> str:
         """Build an image without a tag from a tar stream, and return its ID.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 Stream = Literal["stdin", "stdout", "stderr"]
+_NOT_FOUND = 404
 
 
 class Attachment:
@@ -216,6 +217,18 @@ def run_container(api: docker.APIClient, request: RunRequest, *, output: Output 
                 + (f"\n{log}" if log else "")
             )
     return RunResult(exit_code, bytes(collected["stdout"]), bytes(collected["stderr"]))
+
+
+def first_file(api: docker.APIClient, image: str, paths: Iterable[str]) -> str | None:
+    """Return the first of *paths* that an image has, or ``None``; a container is made, and never started."""
+    with engine_errors(f"look for files in {image}"), _container(api, RunRequest(image, ("true",))) as name:
+        for path in paths:
+            url, limit = api._url("/containers/{0}/archive", name), api.timeout
+            answer = api.head(url, params={"path": path}, timeout=limit)
+            if answer.status_code != _NOT_FOUND:
+                api._raise_for_status(answer)
+                return path
+    return None
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ from imagesync.core.image_location import parse_location
 from imagesync.core.image_reference import repository_of
 from imagesync.core.progress import Severity
 from imagesync.engine.endpoint import find_endpoint
-from imagesync.errors import BaseImageError
+from imagesync.errors import BaseImageError, EngineError
 from imagesync.image.base import base_identity, base_reference, check_interpreter
 from imagesync.image.base_source import open_base
 from imagesync.image.known_base import facts_of, known_base, refuse_contradiction, unknown_base
 from imagesync.image.layers.assemble import check_base, check_contents
-from imagesync.image.layers.base_contents import read_base
+from imagesync.image.layers.base_contents import DEFAULT_PATH, read_base
 from imagesync.image.layers.standalone_python import PLACE, find_standalone, for_image
 from imagesync.image_layout import BaseImage
 from imagesync.pipeline.image_finder import base_inputs
@@ -173,12 +173,16 @@ def check_python(base: BaseImage, plan: Plan, *, subject: str) -> None:
         It has none, or another one.
     """
     if not base.python_version:
-        example = plan.python.minor or "3.12"
-        raise BaseImageError(
-            f"The base image {base.root} has no Python, and without an engine none can be added.",
-            hint=f"Name one that has it, as python:{example}-slim does, with --base.",
-        )
+        raise _without_python(base.root, plan)
     check_interpreter(base, plan, subject=subject)
+
+
+def _without_python(root: str, plan: Plan) -> BaseImageError:
+    example = plan.python.minor or "3.12"
+    return BaseImageError(
+        f"The base image {root} has no Python, and without an engine none can be added.",
+        hint=f"Name one that has it, as python:{example}-slim does, with --base.",
+    )
 
 
 def base_with_python(version: str) -> str:
@@ -268,6 +272,11 @@ class ChosenBase:
         """Choose where Python comes from: as the environment has it, or in an image in place of the default.
 
         The default one has none.
+
+        Raises
+        ------
+        BaseImageError
+            It would be the base image's, which is known already to have none.
         """
         context, version = self._context, plan.python.version
         if plan.interpreter == "conda" or self._python is not None:
@@ -278,6 +287,9 @@ class ChosenBase:
             self._python, self._base = own, self.base.with_python(own)
             return
         if self._root != DEFAULT_BASE or not version:
+            is_opening = self._opening is not None and not self._opening.has_ended
+            if is_opening and not for_lock and self._lacks_python():
+                raise _without_python(self._root, plan)
             return
         self._root, self._base = base_with_python(version), None
         self._context.progress.line(
@@ -326,6 +338,20 @@ class ChosenBase:
         base = self.base.described(settings)
         refuse_contradiction(settings, facts_of(base, "its files"))
         return base
+
+    def _lacks_python(self) -> bool:
+        """Return True if the base image is an engine's and has no Python, before all of it is saved."""
+        location = parse_location(self._root, given_as="base")
+        if location.transport != "docker-daemon":
+            return False
+        # What goes wrong here is said by what opens the image.
+        with suppress(EngineError), self._context.open_engine() as engine:
+            image = engine.inspect(location.path)
+            if image is not None:
+                folders = image.environment.get("PATH", DEFAULT_PATH).split(":")
+                paths = (f"{folder}/python3" for folder in folders if folder.startswith("/"))
+                return engine.first_file(image.image_id, paths) is None
+        return False
 
     def _own_python(self, found: StandalonePython, plan: Plan) -> StandalonePython | None:
         """Return *found* for the image's platform; ``None``, with a warning, if the image can't have it."""

@@ -18,6 +18,8 @@ from imagesync.image.base_source import open_base
 from imagesync.image.layers.base_contents import read_base
 from imagesync.registry.image_source import SourceImage
 from imagesync.registry.manifest import LAYER_GZIP
+from tests.commands import CommandLine
+from tests.conftest import MakeEnvironment
 from tests.engine_proxy import EngineProxy
 from tests.integration.engines import docker_endpoint
 from tests.integration.tiny_image import REFERENCE
@@ -62,3 +64,20 @@ def test_image_of_the_engine_is_a_base_whose_layers_are_compressed_once(
         opened("imagesync-test/none:1", tmp_path),
     ):
         pass
+
+
+def test_image_without_python_is_refused_before_it_is_saved(
+    cli: CommandLine, environment: MakeEnvironment, tmp_path: Path
+) -> None:
+    for endpoint in docker_endpoint(tmp_path):
+        with EngineProxy(engine=endpoint.url, stalled=("/get",)) as proxy:
+            refused = cli.with_environ(
+                DOCKER_HOST=proxy.url,
+                IMAGESYNC_BASE=f"docker-daemon:{REFERENCE}",
+                IMAGESYNC_BUILDER="oci",
+                IMAGESYNC_PROFILE="none",
+                VIRTUAL_ENV=environment().prefix,
+            ).run("build", timeout=60)
+        assert refused.returncode == 1
+        assert f"docker-daemon:{REFERENCE} has no Python, and without an engine none" in refused.stderr
+        assert [request for request in proxy.requests if request.startswith("DELETE /containers/")]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from imagesync.core.files import read_chunks
 from imagesync.errors import BaseImageError, LayoutError
+from imagesync.image.layers.base_contents import DEFAULT_PATH
 from imagesync.image.layers.grouping import FEWEST_LAYERS
 from imagesync.image_layout import LAYER_CONTENTS, PREFIX, ImageOptions
 from imagesync.registry.config import ContainerConfig, History
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from imagesync.image.layers.base_contents import BaseContents
     from imagesync.image.layers.layer import Layer
 
-_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NOT_INHERITED: Final = ("Shell", "ArgsEscaped", "OnBuild")
 _CREATOR: Final = "imagesync"
 
@@ -194,7 +194,7 @@ def _container(
     activated: bool,
 ) -> ContainerConfig:
     variables = base.variables
-    path = variables.get("PATH", _DEFAULT_PATH)
+    path = variables.get("PATH", DEFAULT_PATH)
     variables["PATH"] = f"{PREFIX}/bin:{path}"
     if conda:
         variables |= {"CONDA_PREFIX": str(PREFIX), "CONDA_DEFAULT_ENV": str(PREFIX)}

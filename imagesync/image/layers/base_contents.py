@@ -43,7 +43,7 @@ _PYTHON = re.compile(r"(?:.+/)?(?:bin/python3\.(\d+)|lib/(?:[^/]+/)?libpython3\.
 _LINKER = re.compile(r"etc/ld\.so\.conf(?:\.d/[^/]+)?")
 _LIBC = re.compile(r"(?:usr/)?lib(?:64)?/(?:[^/]+/)?libc(?:\.so\.6|-2\.\d+\.so)")
 _GLIBC_VERSION = re.compile(rb"GNU C Library [^\n]{0,100}? release version (\d+)\.(\d+)")
-_DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _OPAQUE, _WHITEOUT = ".wh..wh..opq", ".wh."
 
 
@@ -130,7 +130,7 @@ def read_base(image: OCIImage, *, cache: Path, progress: Progress, digest: str =
                     f"The layer {layer.digest} of the base image can't be read: {error}.",
                     hint="Name another image with --base.",
                 ) from error
-    found = scan.contents(image.config.container.variables.get("PATH", _DEFAULT_PATH))
+    found = scan.contents(image.config.container.variables.get("PATH", DEFAULT_PATH))
     write_cache(_cache_file(cache, digest), _to_json(found), key=_FORMAT)
     return found
 
