@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,7 @@ from benchmarks.rivals import (
     make_uv_image,
     save_images,
 )
+from benchmarks.scripts import run_script
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
@@ -208,4 +208,4 @@ def _parse() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -31,6 +31,7 @@ from typing import Any
 from benchmarks.environments import REQUIREMENTS
 from benchmarks.measure import Contender, Run, in_turns, median_seconds, ratio
 from benchmarks.results import machine
+from benchmarks.scripts import run_script
 from benchmarks.subjects import (
     REPOSITORY,
     CopyAndInstall,
@@ -271,4 +272,4 @@ def _row(cells: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

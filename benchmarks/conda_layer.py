@@ -36,6 +36,7 @@ from pathlib import Path
 
 import rattler
 
+from benchmarks.scripts import run_script
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
@@ -229,4 +230,4 @@ def compare(sides: Mapping[str, Side], turns: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -25,6 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.scripts import run_script
 from imagesync.core.names import Level
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
@@ -189,4 +190,4 @@ def _planned(channel: Path) -> Iterator[PlannedConda]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

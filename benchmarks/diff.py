@@ -23,6 +23,7 @@ from pathlib import Path
 import docker
 
 import imagesync
+from benchmarks.scripts import run_script
 from imagesync.diff.sides import local_side
 from imagesync.image_layout import Label
 from imagesync.inventory.inventory import to_text
@@ -101,4 +102,4 @@ def _make(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.changes import CHANGES, Change, Installed, Undo
+from benchmarks.scripts import run_script
 from imagesync.core.files import parse_toml
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.errors import ImagesyncError
@@ -231,4 +232,4 @@ def _base_of(inputs: EnvironmentInputs) -> BaseInputs:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

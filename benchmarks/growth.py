@@ -14,7 +14,6 @@ import contextlib
 import os
 import random
 import shutil
-import sys
 from dataclasses import replace
 from functools import partial
 from itertools import combinations, product
@@ -27,6 +26,7 @@ from benchmarks.measure import run_once
 from benchmarks.registries import Registry, registry
 from benchmarks.results import FILE, Results, versions
 from benchmarks.rivals import DockerBuilder, Dockerfile, make_uv_image
+from benchmarks.scripts import run_script
 from imagesync.core.progress import SilentProgress
 from imagesync.engine.endpoint import Endpoint, find_endpoint
 from imagesync.engine.engine import Engine
@@ -198,4 +198,4 @@ def _variant(first: Environment, folder: Path, python: str, number: int) -> Envi
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

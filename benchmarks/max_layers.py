@@ -25,6 +25,7 @@ from pathlib import Path
 
 from packaging.utils import parse_wheel_filename
 
+from benchmarks.scripts import run_script
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.image.layers.base_contents import BaseContents, read_base
@@ -293,4 +294,4 @@ def _print_table(turns: Mapping[int, Sequence[Row]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

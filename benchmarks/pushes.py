@@ -25,7 +25,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +46,7 @@ from benchmarks.builders import (
 )
 from benchmarks.environments import clean_environ
 from benchmarks.measure import Contender, Run, in_turns
+from benchmarks.scripts import run_script
 from benchmarks.subjects import CopyAndInstall, Project
 from tests.integration.local_registry import LocalRegistry
 from tests.integration.registry_proxy import RegistryProxy
@@ -279,4 +279,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

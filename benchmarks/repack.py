@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.scripts import run_script
 from imagesync.core.platforms import LINUX_AMD64
 from imagesync.core.progress import SilentProgress
 from imagesync.indexes.pypi.index_configuration import IndexConfiguration
@@ -91,4 +92,4 @@ def _make(folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import re
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
@@ -24,6 +23,7 @@ from benchmarks.environments import SIZES
 from benchmarks.measure import Run, ratio
 from benchmarks.plot import Bar, draw
 from benchmarks.results import FILE, Result, read_results, write_document
+from benchmarks.scripts import run_script
 
 _MARKED = re.compile(r"(<!-- results -->\n).*?(<!-- end of results -->)", re.DOTALL)
 _TITLES = {
@@ -335,4 +335,4 @@ def _description(runs: Runs, size: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.measure import Run, in_turns, median_seconds
+from benchmarks.scripts import run_script
 from imagesync.wheels.sources.source_tree import source_files, tree_digest
 
 FILES = 10_000
@@ -77,4 +77,4 @@ def _git(folder: Path, *arguments: str) -> Mapping[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)

@@ -23,6 +23,7 @@ from typing import NamedTuple
 from distributed import Client
 
 import imagesync
+from benchmarks.scripts import run_script
 from imagesync.session import Session
 from tests.environments import make_environment
 from tests.integration.dask_project import MODULE, make_project
@@ -148,4 +149,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(main)
