@@ -20,7 +20,9 @@ from imagesync.core.received_bytes import TransferWatch
 from tests.commands import clean_environ
 from tests.hostile.raw_server import Reply, endless, serving, slow, slow_head
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a connection received")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="only on Linux: its kernel tells what was received"
+)
 # A program that says when it waits for a server, whatever it does besides.
 RECEIVE = """
 import socket, subprocess, sys, threading, time

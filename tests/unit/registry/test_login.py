@@ -68,7 +68,7 @@ def test_damaged_entry_is_reported_and_podmans_file_is_read(entry: object, home:
     assert "Docker's config.json can't be read" in line
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the helper is a shell script")
+@pytest.mark.skipif(sys.platform == "win32", reason="not on Windows: the helper is a shell script")
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
