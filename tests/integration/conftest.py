@@ -108,35 +108,64 @@ def registry(
     forget_all(engine, registry)
 
 
+@pytest.fixture(scope="module")
+def packages_below(engine: docker.DockerClient) -> Iterator[set[str]]:
+    """Return the hashes of the packages images that the tests of a module share; at its end these go."""
+    hashes: set[str] = set()
+    yield hashes
+    remove_packages(engine, hashes)
+
+
 @pytest.fixture
-def repository(engine: docker.DockerClient) -> Iterator[str]:
-    """Return an image name of this test's own; at the end go its images and what they stand on."""
+def new_packages(engine: docker.DockerClient, packages_below: set[str]) -> None:
+    """Remove the packages images that the tests before share, for a test of how such an image is made."""
+    remove_packages(engine, packages_below)
+
+
+@pytest.fixture
+def repository(engine: docker.DockerClient, packages_below: set[str]) -> Iterator[str]:
+    """Return an image name of this test's own; at the end its images go."""
     name = f"imagesync-test-{secrets.token_hex(4)}"
     yield name
-    remove_images(engine, name)
+    packages_below |= remove_named(engine, name)
 
 
 def remove_images(engine: docker.DockerClient, name: str) -> None:
     """Remove the images of a repository, what they stand on, and their containers."""
+    remove_packages(engine, remove_named(engine, name))
+
+
+def remove_named(engine: docker.DockerClient, name: str) -> set[str]:
+    """Remove the images of a repository and their containers; return the hashes of their packages images."""
     # The SDK's lists would inspect each image and container of the engine.
-    images = engine.api.images()
     # A build anew takes the name from the image before it, which is then known by its label alone.
     made = [
         image
-        for image in images
+        for image in engine.api.images()
         if has_name(image, name) or (is_dangling(image) and label(image, LABEL_NAME).startswith(f"{name}:"))
     ]
-    below = {label(image, LABEL_PACKAGES) for image in made} - {""}
+    _remove(engine, made)
+    return {label(image, LABEL_PACKAGES) for image in made} - {""}
+
+
+def remove_packages(engine: docker.DockerClient, hashes: set[str]) -> None:
+    """Remove the packages images that have one of *hashes*, and their containers."""
+    if not hashes:
+        return
     packages = [
         image
-        for image in images
+        for image in engine.api.images()
         if (has_name(image, "imagesync-packages") or is_dangling(image))
-        and label(image, LABEL_PACKAGES) in below
+        and label(image, LABEL_PACKAGES) in hashes
     ]
-    for image_id in dict.fromkeys(image["Id"] for image in (*made, *packages)):
+    _remove(engine, packages)
+
+
+def _remove(engine: docker.DockerClient, images: list[dict[str, Any]]) -> None:
+    for image_id in dict.fromkeys(image["Id"] for image in images):
         for container in engine.api.containers(all=True, filters={"ancestor": image_id}):
             engine.api.remove_container(container["Id"], force=True)
-        engine.images.remove(image_id, force=True)
+        forget(engine, image_id)  # another part of the suite may have removed it meanwhile
 
 
 def has_name(image: dict[str, Any], name: str) -> bool:
@@ -179,9 +208,12 @@ def dask_project(
     remove_images(engine, name)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dask_cluster(engine: docker.DockerClient, dask_project: DaskProject) -> Iterator[ContainerCluster]:
-    """Return two workers of that image; whoever changes them takes it back."""
+    """Return two workers of that image; whoever changes them takes it back.
+
+    Not of the session: idle processes of Dask look around a hundred times a second.
+    """
     with ContainerCluster(engine, dask_project.reference, f"dask-{secrets.token_hex(4)}") as cluster:
         cluster.add_workers(2)
         yield cluster

@@ -41,6 +41,7 @@ def private() -> Iterator[LocalIndex]:
         yield index
 
 
+@pytest.mark.usefixtures("new_packages")
 @pytest.mark.parametrize("way", ["variables", "uv auth"])
 def test_password_of_a_bound_index_is_nowhere(
     image_cli: CommandLine,

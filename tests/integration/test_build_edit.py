@@ -23,12 +23,13 @@ from tests.integration.editable_project import asked, make_project, pyproject
 PACKAGES_HASH = "dev.imagesync.packages-hash"
 NAME = "org.opencontainers.image.ref.name"
 SIZE = 3_000_000
+RINGS = os.urandom(SIZE)  # so that no engine has an image with it
 
 
 @pytest.fixture
 def index() -> Iterator[LocalIndex]:
     with LocalIndex() as index:
-        index.add_wheel("alder", "1.0.0", requires=["birch>=2"], files={"alder/rings": os.urandom(SIZE)})
+        index.add_wheel("alder", "1.0.0", requires=["birch>=2"], files={"alder/rings": RINGS})
         index.add_wheel("birch", "2.1.0")
         yield index
 
@@ -71,6 +72,7 @@ def berries(engine: docker.DockerClient, reference: str) -> bytes:
     return output
 
 
+@pytest.mark.usefixtures("new_packages")
 def test_edit_sends_and_builds_its_own_layer_alone(
     build_cli: CommandLine, index: LocalIndex, project: Path, engine: docker.DockerClient
 ) -> None:
@@ -129,6 +131,7 @@ def test_metadata_of_an_edit_is_that_of_the_whole(build_cli: CommandLine, projec
     assert edited["lock_digest"] == build_cli("lock", "--format", "json").json()["digest"]
 
 
+@pytest.mark.usefixtures("new_packages")  # a look by what is asked for, which names the index
 def test_projects_with_the_same_packages_share_their_image(
     build_cli: CommandLine,
     index: LocalIndex,
@@ -199,6 +202,7 @@ def test_two_builds_of_one_edit_are_one(
     assert berries(engine, outputs[0][0].strip()) == b"2\n"
 
 
+@pytest.mark.usefixtures("new_packages")
 def test_two_environments_at_once_build_what_they_share_once(
     build_cli: CommandLine, index: LocalIndex, base_python: Path, tmp_path: Path
 ) -> None:

@@ -46,6 +46,7 @@ def test_hit_is_one_look_at_the_engine(build_cli: CommandLine, index: LocalIndex
     assert index.requests == []
 
 
+@pytest.mark.usefixtures("new_packages")
 def test_changed_environment_is_no_hit(
     build_cli: CommandLine, index: LocalIndex, local: LocalEnvironment, cache_dir: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_edited_source_is_no_hit(build_cli: CommandLine, local: LocalEnvironment
     assert extra("build").reference == first
 
 
+@pytest.mark.usefixtures("new_packages")
 def test_two_builds_at_once_are_one(
     build_cli: CommandLine,
     index: LocalIndex,

@@ -16,7 +16,7 @@ from tests.environments import make_environment
 from tests.indexes import Fault, LocalIndex
 from tests.processes import PATIENCE, sleeping, wait_until
 
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.usefixtures("new_packages")]
 
 WHEEL = "alder-1.0.0-py3-none-any.whl"
 # Nobody else's command has this argument, so its process can be told from all others.

@@ -13,6 +13,7 @@ from tests.environments import LocalEnvironment, make_environment, run
 from tests.git_server import GitServer
 from tests.passwords import Password
 
+pytestmark = pytest.mark.usefixtures("new_packages")
 # With characters that URLs quote, so that both spellings are looked for.
 PASSWORD = Password("jane.doe", "s3cret/Passw:rd@42")
 PYPROJECT = """

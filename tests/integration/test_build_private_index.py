@@ -55,6 +55,7 @@ def by_netrc(index: LocalIndex, folder: Path) -> dict[str, str]:
     return {"PIP_INDEX_URL": index.url, "NETRC": str(netrc)}
 
 
+@pytest.mark.usefixtures("new_packages")
 @pytest.mark.parametrize(
     ("configure", "resolver"),
     [

@@ -152,6 +152,7 @@ def other_patch_level(python: Path) -> Path:
     return pytest.skip(f"no second CPython {feature} on this machine")
 
 
+@pytest.mark.usefixtures("new_packages")
 def test_wheel_with_a_wrong_hash(
     own_cli: CommandLine,
     index: LocalIndex,
