@@ -59,10 +59,8 @@ class Recording(SilentProgress):
 
 
 @pytest.fixture(scope="module")
-def registry(
-    engine: docker.DockerClient, root_image: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[LocalRegistry]:
-    """Return a registry that holds a small image, alone and in a list, and a base image."""
+def registry(engine: docker.DockerClient, registry: LocalRegistry) -> LocalRegistry:
+    """Return the registry of all tests, which holds a small image, alone and in a list."""
     # Imported, not built: no builder's cache keeps the layer, so that it has to be pulled.
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
@@ -70,13 +68,11 @@ def registry(
         entry.size = LAYER
         archive.addfile(entry, io.BytesIO(secrets.token_bytes(LAYER)))
     name = f"imagesync-test-{secrets.token_hex(4)}"
-    with LocalRegistry(tmp_path_factory.mktemp("registry")) as registry:
-        engine.api.import_image_from_data(content.getvalue(), repository=name, tag="1")
-        registry.push(engine, f"{name}:1", "team/small:1")
-        engine.images.remove(f"{name}:1")
-        registry.put_list("team/small:list", of="team/small:1")
-        registry.push(engine, root_image, "debian:bookworm")
-        yield registry
+    engine.api.import_image_from_data(content.getvalue(), repository=name, tag="1")
+    registry.push(engine, f"{name}:1", "team/small:1")
+    engine.images.remove(f"{name}:1")
+    registry.put_list("team/small:list", of="team/small:1")
+    return registry
 
 
 @pytest.fixture(scope="module", params=["docker", "podman"])
@@ -105,8 +101,11 @@ def small(registry: LocalRegistry, real: Engine) -> Iterator[str]:
 
 
 @pytest.fixture
-def root(registry: LocalRegistry, engine: docker.DockerClient, own_bases: None) -> Iterator[str]:
+def root(
+    registry: LocalRegistry, engine: docker.DockerClient, root_image: str, own_bases: None
+) -> Iterator[str]:
     """Return the base image's name in the registry, which the engine doesn't have; afterwards it hasn't."""
+    registry.push(engine, root_image, "debian:bookworm")
     reference = f"{registry.host}/debian:bookworm"
     yield reference
     forget(engine, reference)

@@ -56,8 +56,7 @@ def stored(path: Path) -> StoredFile:
 def wheels(base: BaseImage, tmp_path_factory: pytest.TempPathFactory) -> tuple[StoredFile, ...]:
     """Return real wheels from PyPI, for the base's interpreter."""
     folder = tmp_path_factory.mktemp("wheels")
-    subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
-    pip = [folder / "env" / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "download", "-q"]
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q"]
     target = ["--python-version", base.minor, "--platform", "manylinux_2_28_x86_64"]
     platform = [*target, "--platform", "manylinux2014_x86_64", "--only-binary", ":all:", "--no-deps"]
     subprocess.run([*pip, *platform, "--dest", folder, *PACKAGES], check=True)
