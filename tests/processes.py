@@ -34,7 +34,7 @@ def wait_until(
         if time.monotonic() > end:
             seen = "" if state is None else f"; {state()}"
             raise AssertionError(f"not within {seconds:g} s: {_described(condition)}{seen}")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 def _described(condition: Callable[[], object]) -> str:

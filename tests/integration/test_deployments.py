@@ -111,7 +111,9 @@ def test_compose_file_starts_a_cluster_of_the_pushed_image(
         address = run(*compose, "port", "scheduler", "8786", environ=environ).strip()
         assert address.startswith("127.0.0.1:")
         # Before, the engine's proxy accepts connections and drops them.
-        wait_until(lambda: "Scheduler at:" in run(*compose, "logs", "scheduler", environ=environ))
+        labels = [f"com.docker.compose.project={project}", "com.docker.compose.service=scheduler"]
+        (scheduler,) = engine.containers.list(filters={"label": labels})
+        wait_until(lambda: b"Scheduler at:" in scheduler.logs())
         with Client(f"tcp://{address}", timeout=60, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=90)
             assert client.submit(eval, PICK).result() == 7
