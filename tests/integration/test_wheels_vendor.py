@@ -584,8 +584,9 @@ build_editable = build_wheel
 @pytest.fixture
 def backends() -> Iterator[LocalIndex]:
     with LocalIndex() as index:
-        for version in ("1.0", "2.0", "3.0"):
-            files = {"tiny_backend.py": BACKEND.format(version=version).encode()}
+        for number, version in enumerate(("1.0", "2.0", "3.0")):
+            # Of another size each: Python takes bytecode of the same size and second for that of the module.
+            files = {"tiny_backend.py": BACKEND.format(version=version).encode() + b"\n" * number}
             index.add_wheel("tiny-backend", version, files=files)
         yield index
 
