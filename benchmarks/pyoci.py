@@ -54,7 +54,7 @@ class Pyoci:
         if work == "cold":
             shutil.rmtree(self.files, ignore_errors=True)
             shutil.copytree(self.environment.project, self.files)
-            self._pyoci("build", *self._names)
+            self._pyoci()
         shutil.copytree(self.environment.project, self.files, dirs_exist_ok=True)
         venv = self.files / ".venv"
         if not venv.is_symlink():
@@ -104,20 +104,17 @@ class Pyoci:
     def _layout(self) -> Path:
         return self.files / "dist" / "image"
 
-    @property
-    def _names(self) -> tuple[str | Path, ...]:
-        base, cache = self.bases.target(), self.files / "cache"
-        return ("--tag", _IMAGE, "--base-image", base, "--cache-dir", cache, "--no-progress")
-
     def _build(self, *arguments: str) -> None:
         # It leaves out what says where packages are: `.venv/bin` and `pyvenv.cfg`.
         path = f"{_PACKAGES.format(minor=self.python_minor)}:/app/src"
-        self._pyoci("build", *self._names, "--include-deps", "--env", f"PYTHONPATH={path}", *arguments)
+        self._pyoci("--include-deps", "--env", f"PYTHONPATH={path}", *arguments)
 
-    def _pyoci(self, *arguments: str | Path) -> None:
+    def _pyoci(self, *arguments: str) -> None:
+        names = ("--tag", _IMAGE, "--base-image", self.bases.target(), "--cache-dir", self.files / "cache")
         assert self.bases.certificates is not None
         environ = {"SSL_CERT_FILE": str(self.bases.certificates[0])}
-        run(self.tools / "pyoci", *arguments, cwd=self.files, environ=environ)
+        command: tuple[str | Path, ...] = (self.tools / "pyoci", "build", *names, "--no-progress", *arguments)
+        run(*command, cwd=self.files, environ=environ)
 
     def _python(self, code: str) -> None:
         run("docker", "run", "--rm", "--entrypoint", "python3", _IMAGE, "-c", code)
