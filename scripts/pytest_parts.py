@@ -58,12 +58,7 @@ class Parts:
                         process.send_signal(signal.SIGINT)
 
     def run(
-        self,
-        part: str,
-        *options: str,
-        environ: Mapping[str, str] | None = None,
-        niceness: int = 0,
-        is_shown: bool = False,
+        self, part: str, *options: str, environ: Mapping[str, str] | None = None, is_shown: bool = False
     ) -> None:
         """Run a part to its end.
 
@@ -75,15 +70,12 @@ class Parts:
             More options of pytest.
         environ
             More environment variables.
-        niceness
-            By how much the others go first, from 0 to 19.
         is_shown
             Whether its output is printed while it runs.
         """
         if self._is_interrupted:
             return
-        command = ["nice", "-n", str(niceness), sys.executable, "-m", "pytest"]
-        command += [*self._options[part], *sys.argv[1:], *options]
+        command = [sys.executable, "-m", "pytest", *self._options[part], *sys.argv[1:], *options]
         # Hundreds of processes import imagesync: its modules are compiled once.
         kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
         with (

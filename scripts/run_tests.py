@@ -74,9 +74,7 @@ def main() -> int:
                     tempfile.TemporaryDirectory(prefix="imagesync-", dir=MEMORY, ignore_cleanup_errors=True)
                 )
                 options.append(f"--basetemp={folder}/tests")
-            # Containers wait for one another, up to limits of Dask's and of engines.
-            niceness = 10 if part == "without-engine" else 0
-            parts.run(part, *options, niceness=niceness, is_shown=part == SHOWN)
+            parts.run(part, *options, is_shown=part == SHOWN)
 
     with parts.threads() as threads:
         without_engine = threads.submit(run, "without-engine")
