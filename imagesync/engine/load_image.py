@@ -15,6 +15,7 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
+from imagesync.core.files import read_chunks
 from imagesync.core.image_reference import split_reference
 from imagesync.engine.client import SEND_TIMEOUT, engine_errors, failure, is_podman, messages
 from imagesync.engine.liveness import Stream
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from imagesync.core.progress import Progress
     from imagesync.registry.oci_image import OCIImage
 
-_PIECE = 1 << 20
 _MOST_IMAGES: Final = 50  # each is a request
 _AVAILABILITY_API: Final = (1, 48)  # Docker 28
 _CONTAINERD: Final = ["driver-type", "io.containerd.snapshotter.v1"]
@@ -185,8 +185,7 @@ def _archive(image: OCIImage, references: Sequence[str], present: frozenset[str]
     thread.start()
     with os.fdopen(reader, "rb") as file:
         try:
-            while piece := file.read(_PIECE):
-                yield piece
+            yield from read_chunks(file)
         finally:
             with suppress(OSError):
                 file.close()

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from imagesync.core.files import read_chunks
 from imagesync.errors import RenderError
 from imagesync.image.conda.extracted_files import ExtractedFiles
 from imagesync.image.conda.uncompiled_modules import is_valid_bytecode, library
@@ -34,7 +35,6 @@ from imagesync.standalone.image.conda_records import (
 if TYPE_CHECKING:
     from imagesync.store.store import StoredFile
 
-_PIECE: Final = 1 << 20
 _RECORDED: Final = ("path_type", "sha256", "size_in_bytes", "file_mode", "prefix_placeholder", "no_link")
 _UNCHECKED: Final = (1).to_bytes(4, "little") + bytes(8)
 
@@ -210,7 +210,7 @@ class CondaFiles:
     def _read(self, source: Path, name: str, digest: str) -> Iterator[bytes]:
         found = hashlib.sha256()
         with source.open("rb") as file:
-            while piece := file.read(_PIECE):
+            for piece in read_chunks(file):
                 found.update(piece)
                 yield piece
         if found.hexdigest() != digest:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from imagesync.core.files import read_chunks
 from imagesync.errors import LayoutError
 from imagesync.image.layers.layer_stream import damage_of, layer_members
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from imagesync.registry.manifest import Descriptor
     from imagesync.registry.oci_image import OCIImage
 
-_PIECE = 1 << 20
 _MOST_SHOWN = 80
 
 
@@ -89,7 +89,7 @@ def _members(image: OCIImage, layer: Descriptor) -> Iterator[_Member]:
         for archive, entry in layer_members(image, layer):
             digest = hashlib.sha256()
             file = archive.extractfile(entry) if entry.isreg() else None
-            while file is not None and (piece := file.read(_PIECE)):
+            for piece in () if file is None else read_chunks(file):
                 digest.update(piece)
             yield _Member(
                 entry.name,

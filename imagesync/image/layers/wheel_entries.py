@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from imagesync.core.archive_members import ZIP_DAMAGE
+from imagesync.core.files import read_chunks
 from imagesync.core.names import canonical_name
 from imagesync.errors import ImagesyncError, StoreError, WheelError
 from imagesync.image.layers.entries import Entry, file_entry
@@ -27,7 +28,6 @@ from imagesync.image_layout import PREFIX, PYTHON, site_packages
 if TYPE_CHECKING:
     from imagesync.store.store import StoredFile
 
-_PIECE: Final = 1 << 20
 _EXECUTABLE: Final = 0o111
 _DAMAGE: Final = (*ZIP_DAMAGE, csv.Error)
 _CREATED: Final = {"INSTALLER": b"uv", "REQUESTED": b""}
@@ -180,7 +180,7 @@ class WheelContent:
         check = hashlib.sha256() if digest.startswith("sha256=") else None
         try:
             with self._archive.open(info) as file:
-                while piece := file.read(_PIECE):
+                for piece in read_chunks(file):
                     if check is not None:
                         check.update(piece)
                     yield piece
