@@ -46,6 +46,8 @@ from imagesync.engine.endpoint import find_endpoint
 from imagesync.engine.engine import Engine
 from imagesync.image.base import ensure_base
 from imagesync.settings.model import Settings
+from imagesync.store.layout import IMAGES, LAYERS
+from imagesync.store.layout import PACKAGES as PARTS
 
 PACKAGES = {
     "tiny": ("toolz", "click", "markupsafe"),
@@ -72,17 +74,17 @@ class WithoutEngine:
 
         The base stays: it was read when the image was built first.
         """
-        index = self.ours.store / "images" / "index.json"
+        index = self.ours.store / IMAGES / "index.json"
         if index.is_file():
             document = json.loads(index.read_text("utf-8"))
             document["manifests"] = [entry for entry in document["manifests"] if not _is_made_here(entry)]
             index.write_text(json.dumps(document), "utf-8")
-        for entry in (self.ours.store / "layers").glob("*.json"):
+        for entry in (self.ours.store / LAYERS).glob("*.json"):
             head = entry.read_text("utf-8")[:40]
             if any(f'"{kind}"' in head for kind in gone):
                 entry.unlink()
         if "part" in gone:  # they are known by what they follow from, too
-            shutil.rmtree(self.ours.store / "packages", ignore_errors=True)
+            shutil.rmtree(self.ours.store / PARTS, ignore_errors=True)
 
     def build(self, *arguments: str) -> str:
         """Build, and return the image's ID."""
